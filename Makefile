@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# Each target calls one script; the scripts have --help.
+
+LANE ?= vm
+export LANE CPUS TEST QUICK INIT ICOUNT DRYRUN LINUX_TARBALL RT_PATCH FORCE REPEAT ARGS LIMIT APPEND ACCEL
+export KCONFIG_EXTRA LLVM KMAKE COMPILER
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help
+help: ## this list
+	@echo "Linux-NSPA. The main job: make boot"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || \
+		sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1: \2/p' Makefile
+	@echo
+	@echo "Variables: LANE=$$(scripts/kernel --known | paste -sd '|') CPUS=2 TEST=name QUICK=1 INIT=/static/binary"
+	@echo "  ICOUNT=1 DRYRUN=1 LINUX_TARBALL=/path RT_PATCH=/path|none FORCE=1"
+
+.PHONY: deps
+deps: ## install what is missing (apt or pacman)
+	@scripts/deps check
+
+# Silent if nothing is missing.
+.PHONY: deps-boot
+deps-boot:
+	@scripts/deps --quiet boot
+
+.PHONY: deps-check
+deps-check:
+	@scripts/deps --quiet check
+
+.PHONY: fetch
+fetch: deps-boot ## download and verify the sources
+	@scripts/fetch
+
+.PHONY: tree
+tree: fetch ## make build/linux: base, one commit for each patch, overlay
+	@scripts/tree
+
+.PHONY: refresh
+refresh: ## write the commits of build/linux back to patches/ and selftests/
+	@scripts/refresh
+
+.PHONY: kernel
+kernel: lane tree ## configure and build the kernel of LANE
+	@scripts/kernel $(LANE)
+
+.PHONY: lane
+lane:
+	@scripts/kernel --check $(LANE)
+
+.PHONY: selftests
+selftests: tree ## build the test programs for the guest
+	@scripts/selftests
+
+.PHONY: args
+args:
+	@scripts/boot --check
+
+.PHONY: boot
+boot: args kernel selftests ## boot LANE in QEMU and run the kselftests
+	@scripts/boot
+
+.PHONY: shell
+shell: kernel selftests ## an interactive guest
+	@scripts/shell
+
+.PHONY: check
+check: deps-check ## everything that CI runs
+	@scripts/check
+
+.PHONY: check-all
+check-all: deps-check ## check, each prefix of the series, cross builds, more runs
+	@scripts/check --all
+
+.PHONY: mutants
+mutants: kernel selftests ## show that each planted bug is caught
+	@scripts/mutants
+
+.PHONY: clean
+clean: ## remove what was built; build/linux and downloads stay
+	@scripts/clean
+
+.PHONY: distclean
+distclean: ## remove build/ altogether; downloads stay
+	@scripts/clean --all

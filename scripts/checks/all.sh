@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2154,SC2153
+# Sourced by scripts/check: the checks that take long, only with --all.
+
+# worktree NAME REVISION: build/NAME, another working tree of build/linux
+worktree() {
+	have_tree
+	if ! git -C "$BUILD/$1" rev-parse HEAD >/dev/null 2>&1; then
+		rm -rf "${BUILD:?}/$1"
+		t worktree prune
+		t worktree add -q --detach "$BUILD/$1" "$2"
+	else
+		git -C "$BUILD/$1" checkout -q -f --detach "$2"
+	fi
+}
+
+# sources REVISION: what REVISION has of the sources that the series touches, as objects. A source
+# that is included by another one has no object of its own: the objects of build/vm and build/base
+# say which one has it.
+sources() {
+	{ objects "$BUILD/vm" nspa-patches; objects "$BUILD/base" nspa-base; } | sort -u | while read -r o; do
+		! t cat-file -e "$1:${o%.o}.c" 2>/dev/null || echo "$o"
+	done
+}
+
+declare_check prefixes "every prefix of the series: what it touches, NTSYNC=y and =m, W=1" all
+check_prefixes() {
+	local n=0 mode commit name
+	have_kernel vm base || { not_ok prefixes "lane vm or base does not build"; return; }
+	for mode in y m; do
+		mkdir -p "$BUILD/prefix-$mode"
+		cp "$BUILD/vm/.config" "$BUILD/prefix-$mode/.config"
+		[ "$mode" = y ] || "$TREE/scripts/config" --file "$BUILD/prefix-m/.config" -e MODULES -m NTSYNC
+	done
+	while read -r commit; do
+		worktree linux-prefix "$commit"
+		name=$(t notes --ref=nspa show "$commit" 2>/dev/null) || name=base
+		for mode in y m; do
+			step "prefix up to $name, NTSYNC=$mode" "$OUT/prefix-$n-$mode.log" prefix "$commit" "$mode" || {
+				not_ok "prefix $name, NTSYNC=$mode" "it does not compile" "$OUT/prefix-$n-$mode.log"
+				continue
+			}
+			if [ "$n" = 0 ]; then
+				nm -u "$BUILD/prefix-$mode/drivers/misc/ntsync.o" | awk '{ print $2 }' | sort >"$W/undefined"
+				continue
+			fi
+			compare "prefix $name, NTSYNC=$mode" "$OUT/prefix-0-$mode.log" "$OUT/prefix-$n-$mode.log"
+		done
+		[ "$n" != 0 ] || { n=1; continue; }
+		o=$BUILD/prefix-m/drivers/misc/ntsync
+		[ ! -e "$BUILD/linux-prefix/drivers/misc/ntsync/Makefile" ] || o+=/ntsync
+		nm -u "$o.o" | awk '{ print $2 }' | sort | comm -13 "$W/undefined" - | comm -23 - <(exported "$commit") >"$W/out"
+		empty "prefix $name, symbols of the module" "$W/out" "symbols without EXPORT_SYMBOL"
+		n=$((n + 1))
+	done < <(t rev-parse 'nspa-base^{commit}'; t rev-list --reverse nspa-base..nspa-patches)
+}
+
+# prefix COMMIT MODE
+prefix() {
+	local list driver=drivers/misc/ntsync.o
+	[ ! -e "$BUILD/linux-prefix/drivers/misc/ntsync/Makefile" ] || driver=drivers/misc/ntsync/ntsync.o
+	mapfile -t list < <(sources "$1")
+	for o in "${list[@]}" "$driver"; do rm -f "$BUILD/prefix-$2/$o"; done
+	kmake "$BUILD/linux-prefix" "$BUILD/prefix-$2" ARCH=x86_64 "CC=$(cc gcc)" olddefconfig
+	kmake "$BUILD/linux-prefix" "$BUILD/prefix-$2" ARCH=x86_64 "CC=$(cc gcc)" W=1 "${list[@]}" "$driver"
+}
+
+# cross ARCH CC ARGUMENT...: the touched objects for another architecture, compared with the base
+cross() {
+	local arch=$1 cc=$2 tree rev
+	shift 2
+	have_kernel vm base || { not_ok "cross-$arch" "lane vm or base does not build"; return; }
+	for tree in linux-base linux; do
+		rev=nspa-patches
+		[ "$tree" = linux ] || rev=nspa-base
+		step "$arch, $tree" "$OUT/cross-$arch-$tree.log" cross_objects "$arch" "$cc" "$tree" "$rev" "$@" || {
+			not_ok "cross-$arch" "$tree does not compile" "$OUT/cross-$arch-$tree.log"
+			return
+		}
+	done
+	compare "cross-$arch" "$OUT/cross-$arch-linux-base.log" "$OUT/cross-$arch-linux.log"
+}
+
+cross_objects() {
+	local arch=$1 cc=$2 src=$BUILD/$3 out=$BUILD/$1-$3 rev=$4 list
+	shift 4
+	mapfile -t list < <(objects "$BUILD/$([ "$rev" = nspa-base ] && echo base || echo vm)" "$rev" | grep -v ^arch/)
+	mkdir -p "$out"
+	[ -e "$out/.config" ] || kmake "$src" "$out" "ARCH=$arch" "CC=$(cc "$cc")" "$@" defconfig
+	"$src/scripts/config" --file "$out/.config" -e EXPERT -e PREEMPT_RT -d COMPILE_TEST -e NTSYNC
+	kmake "$src" "$out" "ARCH=$arch" "CC=$(cc "$cc")" "$@" olddefconfig
+	grep -qx CONFIG_NTSYNC=y "$out/.config"
+	for o in "${list[@]}"; do rm -f "$out/$o"; done
+	kmake "$src" "$out" "ARCH=$arch" "CC=$(cc "$cc")" "$@" W=1 "${list[@]}"
+}
+
+declare_check cross-i386 "what the series touches, for i386" all
+check_cross_i386() { cross i386 gcc; }
+
+declare_check cross-arm64 "what the series touches, for arm64" all
+check_cross_arm64() {
+	command -v aarch64-linux-gnu-gcc >/dev/null || { not_ok cross-arm64 "aarch64-linux-gnu-gcc is missing: install gcc-aarch64-linux-gnu (Debian, Ubuntu) or aarch64-linux-gnu-gcc (Arch)"; return; }
+	cross arm64 aarch64-linux-gnu-gcc CROSS_COMPILE=aarch64-linux-gnu-
+}
+
+declare_check lane-vm-clang "kselftests: lane vm built with clang" all
+check_lane_vm_clang() {
+	local llvm dir=$BUILD/runs/vm-llvm/latest status=0
+	llvm=$(llvm_find)
+	[ -n "$llvm" ] || { not_ok lane-vm-clang "no clang of version 15 or later with its lld and llvm tools: make deps"; return; }
+	have_tests || { not_ok lane-vm-clang "the test programs do not build"; return; }
+	LLVM=$llvm "$ROOT/scripts/kernel" vm || { not_ok lane-vm-clang "it does not build" "$BUILD/vm-llvm/build.log"; return; }
+	"$ROOT/scripts/initramfs"
+	rm -rf "$dir"
+	"$ROOT/scripts/selftests" --list >"$W/plan"
+	step "lane-vm-clang" "$OUT/lane-vm-clang.log" "$ROOT/scripts/vm" --kernel "$BUILD/vm-llvm/bzImage" \
+		--initrd "$BUILD/initramfs.cpio" --rundir "$dir" --plan "$W/plan" --expect "$ROOT/selftests/expect.conf" \
+		--have "$(series_list | cut -c 1-4 | paste -sd ' ')" || status=$?
+	judged lane-vm-clang "$dir" "$status" "$OUT/lane-vm-clang.log"
+}
+
+for lane in 'vm 1 20' 'vm 2 20' 'vm 4 20' 'nort 2 3' 'debug 2 3'; do
+	name=lane-${lane// /-}
+	declare_check "$name" "kselftests: lane ${lane%% *}, $(cut -d ' ' -f 2 <<<"$lane") CPU(s), ${lane##* } times" all lane "$name" "$lane"
+done
+
+declare_check mutants "every planted bug is caught" all
+check_mutants() {
+	local line status=0
+	"$ROOT/scripts/mutants" 2>&1 | tee "$OUT/mutants.log" || status=$?
+	while read -r line; do
+		case $line in
+		'ok mutant '*) ok "${line#ok }" ;;
+		'not ok mutant '*) line=${line#not ok }; not_ok "${line%%: *}" "${line#*: }" ;;
+		esac
+	done <"$OUT/mutants.log"
+	[ "$status" -eq 0 ] || grep -q '^not ok mutant ' "$OUT/mutants.log" ||
+		not_ok mutants "scripts/mutants ended with status $status (log: build/check/mutants.log)"
+}

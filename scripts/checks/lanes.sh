@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2154
+# Sourced by scripts/check: guests.
+
+have_tests() {
+	[ ! -e "$HAVE/no-tests" ] || return 1
+	[ ! -e "$HAVE/tests" ] || return 0
+	: >"$HAVE/no-tests"
+	have_tree || return 1
+	"$ROOT/scripts/selftests" || return 1
+	mv "$HAVE/no-tests" "$HAVE/tests"
+}
+
+# judged NAME DIR STATUS LOG: one result for each program of a run's summary. A program's tests
+# count one each; expected failures count as passed.
+judged() {
+	local name=$1 dir=$2 wrong=0 bad program tests skipped note
+	local summary=$W/summary
+	: >"$summary"
+	[ ! -r "$dir/summary" ] || cp "$dir/summary" "$summary"
+	grep -E '^  [^ ]+: ' "$summary" >"$W/wrong" || true
+	while read -r program tests _ _ skipped _ note; do
+		case $program in program) continue ;; all) break ;; esac
+		bad=$(grep -c "^  $program: " "$W/wrong") || true
+		[ "$tests" -gt "$((bad + skipped))" ] && ok "$name $program, $tests tests${note:+ ($note)}" $((tests - bad - skipped))
+		[ "$skipped" -eq 0 ] || skip "$name $program" "${note:-skipped}" "$skipped"
+		if [ "$bad" -gt 0 ]; then
+			grep "^  $program: " "$W/wrong" >"$W/bad"
+			not_ok "$name $program" "$(sed -n '1s/^ *[^:]*: //p' "$W/bad")" "$W/bad" "$bad"
+			wrong=1
+		fi
+	done <"$summary"
+	if [ "$3" -ne 0 ] && [ "$wrong" = 0 ]; then
+		not_ok "$name" "$(head -n 2 "$dir/result" | paste -sd ' ' | sed 's/ /: /') (${dir#"$ROOT"/})" "$4"
+	fi
+}
+
+# lane NAME LANE CPUS [REPEAT]
+lane() {
+	local name=$1 lane=$2 status=0 log=$OUT/$1.log
+	have_kernel "$lane" || { not_ok "$name" "the kernel does not build (log: build/$lane/build.log)"; return; }
+	have_tests || { not_ok "$name" "the test programs do not build"; return; }
+	rm -f "$BUILD/runs/$lane/latest"
+	step "$name" "$log" env "LANE=$lane" "CPUS=$3" "REPEAT=${4:-1}" "$ROOT/scripts/boot" || status=$?
+	judged "$name" "$(readlink -f "$BUILD/runs/$lane/latest")" "$status" "$log"
+}
+
+for lane in 'vm 1' 'vm 2' 'vm 4' 'base 2' 'nort 2' 'debug 2'; do
+	declare_check "lane-${lane/ /-}" "kselftests: lane ${lane% *}, ${lane#* } CPU(s)" '' lane "lane-${lane/ /-}" "$lane"
+done
+
+# runs_as NAME STATUS PATTERN COMMAND...: COMMAND must end with STATUS within a minute and print PATTERN.
+runs_as() {
+	local name=$1 want=$2 pattern=$3 status=0
+	shift 3
+	timeout 90 "$@" >"$W/log" 2>&1 </dev/null || status=$?
+	cp "$W/log" "$OUT/guest-$name.log"
+	if [ "$status" -ne "$want" ]; then
+		tail -n 20 "$W/log" >"$W/end"
+		not_ok "guest $name" "ended with status $status, not $want" "$W/end"
+	elif ! grep -qE -e "$pattern" "$W/log"; then
+		tail -n 20 "$W/log" >"$W/end"
+		not_ok "guest $name" "does not say /$pattern/" "$W/end"
+	else
+		ok "guest $name"
+	fi
+}
+
+declare_check guest "a guest that passes, fails, panics, hangs or is interrupted"
+check_guest() {
+	local vm pid
+	have_kernel vm || { not_ok guest "lane vm does not build"; return; }
+	have_tests || { not_ok guest "the test programs do not build"; return; }
+	printf 'int main(int c, char **v) { (void)v; return c > 1 ? 7 : 0; }\n' >"$W/program.c"
+	gcc -static -O2 -o "$W/program" "$W/program.c"
+	runs_as passes 0 '^PASSED' env "INIT=$W/program" "$ROOT/scripts/boot"
+	runs_as fails 1 'exit status 7' env "INIT=$W/program" ARGS=x "$ROOT/scripts/boot"
+	runs_as panics 3 'Kernel panic' env "INIT=$W/program" APPEND=rdinit=/dev/null\ init=/dev/null "$ROOT/scripts/boot"
+	: >"$W/plan"
+	vm=("$ROOT/scripts/vm" --kernel "$BUILD/vm/bzImage" --initrd "$BUILD/initramfs.cpio" --rundir "$W/run" --plan "$W/plan")
+	runs_as hangs 4 'The last 30 lines' "${vm[@]}" --append 'rdinit=/bin/tail -- -f /dev/null' --boot-limit 20
+
+	"${vm[@]}" --append 'rdinit=/bin/tail -- -f /dev/null' >"$W/log" 2>&1 </dev/null &
+	pid=$!
+	sleep 5
+	kill -TERM "$pid"
+	wait "$pid" || true
+	{
+		pgrep -af "rundir=?.*$W/run|$W/run/console.log" || true
+		find "$W/run" -name '*.img' -o -name '*.cpio'
+	} >"$W/out"
+	empty "guest interrupted" "$W/out" "it leaves processes or files behind"
+}
