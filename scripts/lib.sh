@@ -3,6 +3,9 @@
 # Sourced first thing by every script: . "$(dirname "$0")/lib.sh"
 set -euo pipefail
 
+# Called from our Makefile or from the command line must be the same for the makes that we start.
+unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL
+
 SELF=$(basename "$0")
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 BUILD=$ROOT/build
@@ -39,9 +42,8 @@ usage_die() {
 # run CMD...: runs it, or with DRYRUN=1 only prints it.
 run() {
 	if [ "${DRYRUN:-0}" = 1 ]; then
-		printf '%s' "${1@Q}"
-		[ $# -eq 1 ] || printf ' %s' "${@:2}"
-		printf '\n'
+		local IFS=' '
+		printf '%s\n' "${*@Q}"
 	else
 		"$@"
 	fi
@@ -56,7 +58,8 @@ need() {
 elapsed() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 
 # step NAME LOGFILE CMD...: runs CMD with its output in LOGFILE, says how long it took, and after a
-# failure shows the end of the log. CMD's status is returned.
+# failure shows the end of the log. CMD's status is returned. "set -e" does not work in a CMD that is
+# a shell function.
 step() {
 	local name=$1 log=$2 start=$SECONDS status=0 spinner=
 	shift 2

@@ -35,4 +35,7 @@ def main():
     out.write(b"done\n")
 
 
-main()
+try:
+    main()
+except KeyboardInterrupt:
+    sys.exit(130)

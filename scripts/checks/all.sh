@@ -40,29 +40,28 @@ check_prefixes() {
 				not_ok "prefix $name, NTSYNC=$mode" "it does not compile" "$OUT/prefix-$n-$mode.log"
 				continue
 			}
-			if [ "$n" = 0 ]; then
-				nm -u "$BUILD/prefix-$mode/drivers/misc/ntsync.o" | awk '{ print $2 }' | sort >"$W/undefined"
-				continue
-			fi
-			compare "prefix $name, NTSYNC=$mode" "$OUT/prefix-0-$mode.log" "$OUT/prefix-$n-$mode.log"
+			[ "$n" = 0 ] || compare "prefix $name, NTSYNC=$mode" "$OUT/prefix-0-$mode.log" "$OUT/prefix-$n-$mode.log"
 		done
-		[ "$n" != 0 ] || { n=1; continue; }
-		o=$BUILD/prefix-m/drivers/misc/ntsync
-		[ ! -e "$BUILD/linux-prefix/drivers/misc/ntsync/Makefile" ] || o+=/ntsync
-		nm -u "$o.o" | awk '{ print $2 }' | sort | comm -13 "$W/undefined" - | comm -23 - <(exported "$commit") >"$W/out"
-		empty "prefix $name, symbols of the module" "$W/out" "symbols without EXPORT_SYMBOL"
+		wants "$BUILD/prefix-m/$(driver "$BUILD/linux-prefix")" >"$W/wants"
+		if [ "$n" = 0 ]; then
+			cp "$W/wants" "$W/wants-base"
+		else
+			comm -13 "$W/wants-base" "$W/wants" | comm -23 - <(exported "$commit") >"$W/out"
+			empty "prefix $name, symbols of the module" "$W/out" "symbols without EXPORT_SYMBOL"
+		fi
 		n=$((n + 1))
 	done < <(t rev-parse 'nspa-base^{commit}'; t rev-list --reverse nspa-base..nspa-patches)
 }
 
 # prefix COMMIT MODE
 prefix() {
-	local list driver=drivers/misc/ntsync.o
-	[ ! -e "$BUILD/linux-prefix/drivers/misc/ntsync/Makefile" ] || driver=drivers/misc/ntsync/ntsync.o
+	local list o
 	mapfile -t list < <(sources "$1")
-	for o in "${list[@]}" "$driver"; do rm -f "$BUILD/prefix-$2/$o"; done
+	# The object of all its parts exists as a module only.
+	[ "$2" = y ] || list+=("$(driver "$BUILD/linux-prefix")")
+	for o in "${list[@]}"; do rm -f "$BUILD/prefix-$2/$o"; done
 	kmake "$BUILD/linux-prefix" "$BUILD/prefix-$2" ARCH=x86_64 "CC=$(cc gcc)" olddefconfig
-	kmake "$BUILD/linux-prefix" "$BUILD/prefix-$2" ARCH=x86_64 "CC=$(cc gcc)" W=1 "${list[@]}" "$driver"
+	kmake "$BUILD/linux-prefix" "$BUILD/prefix-$2" ARCH=x86_64 "CC=$(cc gcc)" W=1 "${list[@]}"
 }
 
 # cross ARCH CC ARGUMENT...: the touched objects for another architecture, compared with the base

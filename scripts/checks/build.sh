@@ -51,16 +51,16 @@ objects() {
 # have one name, so that moved code compares equal. A header of others counts once.
 warnings() {
 	touched nspa-patches | sed 's|drivers/misc/ntsync/.*|drivers/misc/ntsync.c|' >"$W/touched"
-	grep -E '(warning|error): ' "$1" |
+	{ grep -E '(warning|error): ' "$1" || true; } |
 		sed -E 's#^[^ ]*/linux(-[a-z]+)?/##; s#^(\./|\.\./)*##; s#drivers/misc/ntsync/[a-z_]+\.[ch]#drivers/misc/ntsync.c#; s#:[0-9]+(:[0-9]+)?:#:#' |
 		awk -F : 'NR == FNR { ours[$0] = 1; next } $1 in ours || !seen[$0]++' "$W/touched" - | sort
 }
 
 # compare NAME BASE-LOG LOG: no warning in LOG that is not in BASE-LOG
 compare() {
-	warnings "$2" >"$W/base"
-	warnings "$3" >"$W/new"
-	comm -13 "$W/base" "$W/new" >"$W/out"
+	warnings "$2" >"$W/old-warnings"
+	warnings "$3" >"$W/new-warnings"
+	comm -13 "$W/old-warnings" "$W/new-warnings" >"$W/out"
 	empty "$1" "$W/out" "new warnings (log: ${3#"$ROOT"/})"
 }
 
@@ -77,7 +77,7 @@ compile() {
 # copy_build LANE: a copy of the lane's build directory, so that other flags do not disturb it
 copy_build() {
 	rm -rf "${W:?}/$1"
-	cp -a --reflink=auto "$BUILD/$1" "$W/$1"
+	cp -aH --reflink=auto "$BUILD/$1" "$W/$1"
 }
 
 declare_check build "the kernels of vm and base: no warning"
@@ -121,14 +121,27 @@ check_warnings_clang() {
 	compare warnings-clang "$OUT/clang-base.log" "$OUT/clang-vm.log"
 }
 
-# undefined LANE OBJECT: builds the driver as a module and lists the symbols that it wants
-undefined() {
-	local src
+# driver SOURCE: the object that the driver is as a module
+driver() {
+	if [ -e "$1/drivers/misc/ntsync/Makefile" ]; then
+		echo drivers/misc/ntsync/ntsync.o
+	else
+		echo drivers/misc/ntsync.o
+	fi
+}
+
+# wants OBJECT: the symbols that it needs from elsewhere
+wants() { nm -u "$1" | awk '{ print $2 }' | sort; }
+
+# as_module LANE: builds the driver as a module and lists the symbols that it wants
+as_module() {
+	local src object
 	src=$BUILD/$(lane_field "$1" source)
+	object=$(driver "$src")
 	copy_build "$1"
 	"$src/scripts/config" --file "$W/$1/.config" -e MODULES -m NTSYNC
-	step "driver of lane $1 as a module" "$OUT/module-$1.log" module "$src" "$W/$1" "$2" || return 1
-	nm -u "$W/$1/$2" | awk '{ print $2 }' | sort >"$W/undefined-$1"
+	step "driver of lane $1 as a module" "$OUT/module-$1.log" module "$src" "$W/$1" "$object" || return 1
+	wants "$W/$1/$object" >"$W/wants-$1"
 }
 
 module() {
@@ -138,39 +151,53 @@ module() {
 
 # exported REVISION: all symbols that modules may use
 exported() {
-	t grep -hoE 'EXPORT_SYMBOL[A-Z_]*\([A-Za-z0-9_]+' "$1" -- kernel lib mm fs net/core block init drivers/base arch/x86 include |
+	t grep -hoE 'EXPORT_(PER_CPU_)?SYMBOL[A-Z_]*\([A-Za-z0-9_]+' "$1" -- kernel lib mm fs net/core block init drivers/base arch/x86 include |
 		sed 's/.*(//' | sort -u
 }
 
 declare_check module "NTSYNC=m: every symbol that the driver wants is exported"
 check_module() {
-	local driver=drivers/misc/ntsync/ntsync.o
 	have_kernel vm base || { not_ok module "lane vm or base does not build"; return; }
-	t cat-file -e nspa-patches:drivers/misc/ntsync/Makefile 2>/dev/null || driver=drivers/misc/ntsync.o
-	undefined base drivers/misc/ntsync.o || { not_ok module "the base does not compile" "$OUT/module-base.log"; return; }
-	undefined vm "$driver" || { not_ok module "it does not compile" "$OUT/module-vm.log"; return; }
-	comm -13 "$W/undefined-base" "$W/undefined-vm" | comm -23 - <(exported nspa-patches) >"$W/out"
+	local lane
+	for lane in base vm; do
+		as_module "$lane" || { not_ok module "lane $lane: it does not compile" "$OUT/module-$lane.log"; return; }
+	done
+	comm -13 "$W/wants-base" "$W/wants-vm" | comm -23 - <(exported nspa-patches) >"$W/out"
 	empty module "$W/out" "symbols without EXPORT_SYMBOL"
+}
+
+# complaints COMPILER FILE HEADERS OPTION...: what the compiler says of a test program, without line
+# numbers. HEADERS is searched first.
+complaints() {
+	local compiler=$1 file=$2 headers=$3
+	shift 3
+	"$compiler" "$@" -O2 -Wall -Wextra -D_GNU_SOURCE= -isystem "$headers" -isystem "$BUILD/headers/usr/include" \
+		-c -o "$W/o" "$file" >"$W/said" 2>&1 || echo "${file##*/}: error: it does not compile"
+	sed -nE 's#^[^ ]*/##; s#:[0-9]+(:[0-9]+)?:#:#; /(warning|error):/p' "$W/said" | sort -u
 }
 
 declare_check programs "test programs: gcc and clang, 64 and 32 bit, new and unpatched header"
 check_programs() {
-	local src=$TREE/tools/testing/selftests/drivers/ntsync compiler bits header file llvm
-	have_tree
-	step "test programs" "$OUT/selftests.log" "$ROOT/scripts/selftests" || { not_ok programs "scripts/selftests failed" "$OUT/selftests.log"; return; }
-	mkdir -p "$W/base/linux"
-	t show nspa-base:include/uapi/linux/ntsync.h >"$W/base/linux/ntsync.h"
-	cp -r "$TREE/include/uapi/linux/ntsync.h" "$W/ntsync.h"
-	llvm=$(llvm_find)
-	for compiler in gcc "clang${llvm#1}"; do
+	local dir=tools/testing/selftests/drivers/ntsync compiler bits header file
+	have_tests || { not_ok programs "scripts/selftests failed" "$BUILD/tests.log"; return; }
+	mkdir -p "$W/new" "$W/unpatched/linux"
+	t show nspa-base:include/uapi/linux/ntsync.h >"$W/unpatched/linux/ntsync.h"
+	for file in "$TREE/$dir"/*.c; do
+		"$ROOT/scripts/selftests" --list | grep -qxF -e "$(basename "$file" .c)" || echo "${file##*/}"
+	done >"$W/out"
+	empty "programs in Makefile" "$W/out" "these are not in TEST_GEN_PROGS"
+	for compiler in gcc "clang$(llvm_find | sed 's/^1$//')"; do
 		command -v "$compiler" >/dev/null || { not_ok "programs $compiler" "it is missing: make deps"; continue; }
 		for bits in 64 32; do
-			for header in new base; do
-				for file in "$src"/*.c; do
-					"$compiler" "-m$bits" -O2 -Wall -Wextra -D_GNU_SOURCE= ${header:+-isystem "$W/$header"} \
-						-isystem "$BUILD/headers/usr/include" -I "$TREE/tools/testing/selftests" \
-						-c -o "$W/o" "$file" || echo "${file##*/}: error"
-				done >"$W/out" 2>&1
+			for header in new unpatched; do
+				for file in "$TREE/$dir"/*.c; do
+					complaints "$compiler" "$file" "$W/$header" "-m$bits" >"$W/new-warnings"
+					# Upstream's own may say what it said before.
+					: >"$W/old-warnings"
+					[ ! -e "$TREE-base/$dir/${file##*/}" ] ||
+						complaints "$compiler" "$TREE-base/$dir/${file##*/}" "$W/$header" "-m$bits" >"$W/old-warnings"
+					comm -13 "$W/old-warnings" "$W/new-warnings"
+				done >"$W/out"
 				empty "programs $compiler -m$bits, $header header" "$W/out" "$compiler complains"
 			done
 		done

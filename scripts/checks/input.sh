@@ -108,10 +108,9 @@ check_input() {
 	cp "$ROOT/series" "$c/series"
 
 	# An option that Kconfig drops
-	if [ -d "$TREE" ]; then
-		ln -s "$TREE" "$c/build/linux"
-		printf 'CONFIG_NO_SUCH_OPTION=y\n' >"$W/extra.config"
-		refuses "option that Kconfig drops" 1 "CONFIG_NO_SUCH_OPTION" "extra.config" -- \
-			env "KCONFIG_EXTRA=$W/extra.config" "$c/scripts/kernel" --config-only vm
-	fi
+	have_tree
+	ln -s "$TREE" "$c/build/linux"
+	printf 'CONFIG_NO_SUCH_OPTION=y\n' >"$W/extra.config"
+	refuses "option that Kconfig drops" 1 "CONFIG_NO_SUCH_OPTION" "extra.config" -- \
+		env "KCONFIG_EXTRA=$W/extra.config" "$c/scripts/kernel" --config-only vm
 }

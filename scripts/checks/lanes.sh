@@ -30,8 +30,10 @@ judged() {
 			wrong=1
 		fi
 	done <"$summary"
-	if [ "$3" -ne 0 ] && [ "$wrong" = 0 ]; then
-		not_ok "$name" "$(head -n 2 "$dir/result" | paste -sd ' ' | sed 's/ /: /') (${dir#"$ROOT"/})" "$4"
+	# A panic, a hang or a message of the kernel, even if a test was wrong as well
+	if [ "$3" -ne 0 ] && { [ "$wrong" = 0 ] || ! grep -qx 'see above' "$dir/result"; }; then
+		tail -n 30 "$4" >"$W/end"
+		not_ok "$name" "$(paste -sd ' ' "$dir/result" 2>/dev/null || echo "no run") (log: ${4#"$ROOT"/})" "$W/end"
 	fi
 }
 

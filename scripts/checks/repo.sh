@@ -78,12 +78,20 @@ check_facts() {
 	sed -nE 's/^([a-z-]+):.*##.*/\1/p' Makefile | while read -r target; do
 		grep -qE "make( [A-Z_]+=[^ ]*)* $target\b" "${docs[@]}" || echo "make $target is not in the documents"
 	done >>"$W/docs"
-	grep -onHE '\b(scripts|docs|config|selftests|patches|LICENSES|\.ci)/[A-Za-z0-9_./-]+' "${docs[@]}" |
+	grep -onHP '(?<![\w./])(scripts|docs|config|selftests|patches|LICENSES|\.ci)/[A-Za-z0-9_./-]+' "${docs[@]}" |
 		while IFS=: read -r f line name; do
 			name=${name%%[./]}
 			[[ $name == *NNNN* ]] || [ -e "$name" ] || [ -e "build/linux/$name" ] || echo "$f:$line: $name does not exist"
 		done >>"$W/docs"
 	empty "facts documents" "$W/docs" "what the documents name does not exist"
+
+	# Error messages that README.md explains, in bold: VERSION stands in the scripts for its value.
+	repo_files | grep ^scripts/ | xargs -d '\n' sed "s/\$VERSION/$VERSION/g" >"$W/scripts"
+	# shellcheck disable=SC2016
+	grep -oE '\*\*`[^`]+`\*\*' README.md | sed 's/^..`//; s/`..$//' | while read -r text; do
+		grep -qF -e "$text" "$W/scripts" || echo "$text"
+	done >"$W/messages"
+	empty "facts messages" "$W/messages" "no script prints these messages of README.md"
 
 	grep -oE '^\| *[0-9]{4} ' README.md | tr -dc '0-9\n' >"$W/table" || true
 	series_list | cut -c 1-4 >"$W/series"
