@@ -20,7 +20,8 @@ judged() {
 	[ ! -r "$dir/summary" ] || cp "$dir/summary" "$summary"
 	grep -E '^  [^ ]+: ' "$summary" >"$W/wrong" || true
 	while read -r program tests _ _ skipped _ note; do
-		case $program in program) continue ;; all) break ;; esac
+		case $program in program) continue ;; all | '') break ;; esac
+		note=${note#WRONG} note=${note#, }
 		bad=$(grep -c "^  $program: " "$W/wrong") || true
 		[ "$tests" -gt "$((bad + skipped))" ] && ok "$name $program, $tests tests${note:+ ($note)}" $((tests - bad - skipped))
 		[ "$skipped" -eq 0 ] || skip "$name $program" "${note:-skipped}" "$skipped"

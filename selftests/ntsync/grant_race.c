@@ -54,6 +54,7 @@ struct sweep {
 	__s64 offset;
 	__s64 step;
 	int last;
+	__u64 extra;		/* time for the wait to begin */
 };
 
 struct racer {
@@ -379,12 +380,25 @@ static void sweep_next(struct race *r, struct sweep *s, bool granted)
 	if (s->step < 100)
 		s->step = 100;
 	s->last = granted;
+	s->extra -= s->extra / 64;
 	s->offset += granted ? s->step : -s->step;
 	s->offset += (int)random_below(r, 201) - 100;
 	if (s->offset > limit)
 		s->offset = limit;
 	if (s->offset < -limit)
 		s->offset = -limit;
+}
+
+/*
+ * The release came before the wait began, which is no race: give the waiter
+ * more time, and come back towards the end of the timeout.
+ */
+static void sweep_later(struct race *r, struct sweep *s)
+{
+	if (s->extra < NT_NSEC_PER_SEC / 1000)
+		s->extra += r->latency / 2;
+	if (s->offset < 0)
+		s->offset -= s->offset / 4;
 }
 
 static __u64 later(__u64 when, __s64 offset)
@@ -508,11 +522,10 @@ static void run_timeout(struct __test_metadata *_metadata, struct race *r, clock
 {
 	__u32 flags = clock == CLOCK_REALTIME ? NTSYNC_WAIT_REALTIME : 0;
 	struct sweep sweep = { .step = 20000, .last = -1 };
-	__u64 extra = 0;
 	bool taken;
 
 	for (plan_races(r, n); more_races(r);) {
-		__u64 timeout = nt_now(clock) + lead(r) + extra;
+		__u64 timeout = nt_now(clock) + lead(r) + sweep.extra;
 
 		prepare_wait(r, &r->waiter, WAITER, timeout, flags);
 		racer_go(&r->waiter, ++r->seq);
@@ -529,13 +542,10 @@ static void run_timeout(struct __test_metadata *_metadata, struct race *r, clock
 			ASSERT_TRUE(taken);
 		check_state(_metadata, r, r->obj, taken, WAITER);
 		reset_object(_metadata, r, taken, WAITER);
-		if (taken || r->released >= timeout) {
+		if (taken || r->released >= timeout)
 			sweep_next(r, &sweep, taken);
-			extra -= extra / 64;
-		} else if (extra < NT_NSEC_PER_SEC / 1000) {
-			/* a pulse before the wait began: hurry less */
-			extra += r->latency / 2;
-		}
+		else
+			sweep_later(r, &sweep);
 	}
 	check_outcomes(_metadata, r);
 	stop_race(r);
@@ -642,7 +652,6 @@ TEST_F_TIMEOUT(race, close, NT_TEST_TIMEOUT)
 	struct sweep sweep = { .step = 20000, .last = -1 };
 	struct race *r = &race;
 	unsigned int late = 0;
-	__u64 extra = 0;
 
 	close(r->obj);
 	for (plan_races(r, NB_CLOSE); more_races(r);) {
@@ -656,7 +665,7 @@ TEST_F_TIMEOUT(race, close, NT_TEST_TIMEOUT)
 			copy = dup(r->obj);
 			ASSERT_LE(0, copy);
 		}
-		timeout = nt_now(CLOCK_MONOTONIC) + lead(r) + extra;
+		timeout = nt_now(CLOCK_MONOTONIC) + lead(r) + sweep.extra;
 		prepare_wait(r, &r->waiter, WAITER, timeout, 0);
 		racer_go(&r->waiter, ++r->seq);
 		wait_until(r, CLOCK_MONOTONIC, later(timeout, sweep.offset));
@@ -668,20 +677,17 @@ TEST_F_TIMEOUT(race, close, NT_TEST_TIMEOUT)
 		join_race(_metadata, r, &r->waiter);
 
 		if (r->waiter.ret == -EINVAL) {
-			/* closed before the wait began: that is no race, hurry less */
 			check_sem(r->partner, 1, 1);
 			ASSERT_EQ(NT_POISON, r->waiter.index);
 			if (!last)
 				check_state(_metadata, r, copy, false, WAITER);
 			late++;
-			if (extra < NT_NSEC_PER_SEC / 1000)
-				extra += r->latency / 2;
+			sweep_later(r, &sweep);
 		} else {
 			taken = check_result(_metadata, r, &r->waiter, -ETIMEDOUT);
 			if (!last)
 				check_state(_metadata, r, copy, taken, WAITER);
 			sweep_next(r, &sweep, taken);
-			extra -= extra / 64;
 		}
 		if (!last)
 			ASSERT_EQ(0, close(copy));
