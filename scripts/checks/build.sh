@@ -172,7 +172,8 @@ complaints() {
 	local compiler=$1 file=$2 headers=$3
 	shift 3
 	"$compiler" "$@" -O2 -Wall -Wextra -D_GNU_SOURCE= -isystem "$headers" -isystem "$BUILD/headers/usr/include" \
-		-c -o "$W/o" "$file" >"$W/said" 2>&1 || echo "${file##*/}: error: it does not compile"
+		-I "$TREE/tools/testing/selftests" -c -o "$W/o" "$file" >"$W/said" 2>&1 ||
+		echo "${file##*/}: error: it does not compile" >>"$W/said"
 	sed -nE 's#^[^ ]*/##; s#:[0-9]+(:[0-9]+)?:#:#; /(warning|error):/p' "$W/said" | sort -u
 }
 
