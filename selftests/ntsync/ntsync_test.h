@@ -22,6 +22,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -248,6 +249,23 @@ static inline int nt_unlock_mutex(int mutex, __u32 owner, __u32 *prev)
 	return ret;
 }
 
+/* Which thread inherits: also tells whether there is priority inheritance. */
+#ifndef NTSYNC_IOC_MUTEX_SET_TASK
+struct ntsync_mutex_task_args {
+	__u32 tid;
+	__u32 flags;
+};
+
+#define NTSYNC_IOC_MUTEX_SET_TASK	_IOW('N', 0x99, struct ntsync_mutex_task_args)
+#endif
+
+static inline int nt_set_task(int mutex, __u32 tid, __u32 flags)
+{
+	struct ntsync_mutex_task_args args = { .tid = tid, .flags = flags };
+
+	return nt_ioctl(mutex, NTSYNC_IOC_MUTEX_SET_TASK, &args);
+}
+
 static inline int nt_kill_mutex(int mutex, __u32 owner)
 {
 	return nt_ioctl(mutex, NTSYNC_IOC_MUTEX_KILL, &owner);
@@ -434,24 +452,69 @@ static inline int nt_start(struct nt_waiter *w)
 	return -ret;
 }
 
+/* The beginning of a file as a string. False if it cannot be read. */
+static inline bool nt_read_file(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t len;
+
+	if (fd < 0)
+		return false;
+	len = read(fd, buf, size - 1);
+	close(fd);
+	buf[len > 0 ? len : 0] = 0;
+	return len > 0;
+}
+
+static inline bool nt_write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t len;
+
+	if (fd < 0)
+		return false;
+	len = write(fd, text, strlen(text));
+	close(fd);
+	return len == (ssize_t)strlen(text);
+}
+
+/* /proc/PID/task/TID/stat from its third field on, NULL if there is none. */
+static inline const char *nt_task_stat(pid_t pid, pid_t tid, char *buf, size_t size)
+{
+	char path[64], *end;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, tid);
+	if (!nt_read_file(path, buf, size))
+		return NULL;
+	end = strrchr(buf, ')');
+	return end && end[1] == ' ' ? end + 2 : NULL;
+}
+
 /* The state letter of a thread, 0 if there is none. */
 static inline char nt_task_state(pid_t pid, pid_t tid)
 {
-	char path[64], buf[512], *end;
-	ssize_t len;
-	int fd;
+	char buf[512];
+	const char *stat = nt_task_stat(pid, tid, buf, sizeof(buf));
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, tid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	len = read(fd, buf, sizeof(buf) - 1);
-	close(fd);
-	if (len <= 0)
-		return 0;
-	buf[len] = 0;
-	end = strrchr(buf, ')');
-	return end && end[1] == ' ' ? end[2] : 0;
+	return stat ? *stat : 0;
+}
+
+/*
+ * The effective priority as in field 18: 20 for nice 0, -1 - N for the real-time
+ * priority N, -101 for a deadline. INT_MIN if there is no such thread.
+ */
+static inline int nt_task_prio(pid_t pid, pid_t tid)
+{
+	char buf[512];
+	const char *stat = nt_task_stat(pid, tid, buf, sizeof(buf));
+	int field;
+
+	for (field = 3; stat && field < 18; field++) {
+		stat = strchr(stat, ' ');
+		if (stat)
+			stat++;
+	}
+	return stat ? atoi(stat) : INT_MIN;
 }
 
 /*
