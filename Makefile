@@ -80,6 +80,13 @@ check-all: deps-check ## check, each prefix of the series, cross builds, more ru
 mutants: kernel selftests ## show that each planted bug is caught
 	@scripts/mutants
 
+.PHONY: bench
+bench: tree ## what operations cost here and upstream, in instructions
+	@scripts/kernel base
+	@scripts/kernel vm
+	@scripts/selftests
+	@scripts/bench
+
 .PHONY: clean
 clean: ## remove what was built; build/linux and downloads stay
 	@scripts/clean

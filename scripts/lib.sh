@@ -133,6 +133,17 @@ lane_field() {
 	}' "$ROOT/config/lanes.conf"
 }
 
+# driver_module OUT: prints the path below OUT, a build directory, where the driver's module is; fails
+# if the driver is not a module there. Before patch 0920 it was one file.
+driver_module() {
+	grep -qsx CONFIG_NTSYNC=m "$1/.config" || return 1
+	if [ -e "$1/drivers/misc/ntsync/ntsync.ko" ] || [ ! -e "$1/drivers/misc/ntsync.ko" ]; then
+		echo drivers/misc/ntsync/ntsync.ko
+	else
+		echo drivers/misc/ntsync.ko
+	fi
+}
+
 # check_lane LANE: misuse, with the list of known ones, if there is no such lane.
 check_lane() {
 	lane_list | grep -qxF -e "$1" ||

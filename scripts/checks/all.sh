@@ -118,7 +118,7 @@ check_lane_vm_clang() {
 	judged lane-vm-clang "$dir" "$status" "$OUT/lane-vm-clang.log"
 }
 
-for lane in 'vm 1 20' 'vm 2 20' 'vm 4 20' 'nort 2 3' 'debug 2 3'; do
+for lane in 'vm 1 20' 'vm 2 20' 'vm 4 20' 'nort 2 3' 'mod 2 3' 'debug 2 3'; do
 	name=lane-${lane// /-}
 	declare_check "$name" "kselftests: lane ${lane%% *}, $(cut -d ' ' -f 2 <<<"$lane") CPU(s), ${lane##* } times" all lane "$name" "$lane"
 done

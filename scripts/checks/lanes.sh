@@ -53,7 +53,7 @@ lane() {
 	judged "$name" "$(readlink -f "$BUILD/runs/$lane/latest")" "$status" "$log"
 }
 
-for lane in 'vm 1' 'vm 2' 'vm 4' 'base 2' 'nort 2' 'debug 2'; do
+for lane in 'vm 1' 'vm 2' 'vm 4' 'base 2' 'nort 2' 'mod 2' 'debug 2'; do
 	declare_check "lane-${lane/ /-}" "kselftests: lane ${lane% *}, ${lane#* } CPU(s)" '' lane "lane-${lane/ /-}" "$lane"
 done
 
@@ -98,4 +98,22 @@ check_guest() {
 		find "$W/run" -name '*.img' -o -name '*.cpio'
 	} >"$W/out"
 	empty "guest interrupted" "$W/out" "it leaves processes or files behind"
+}
+
+declare_check inversion "inversion and cost of a mutex in guest time that counts instructions"
+check_inversion() {
+	local status=0
+	have_kernel vm base || { not_ok inversion "lane vm or base does not build"; return; }
+	have_tests || { not_ok inversion "the test programs do not build"; return; }
+	rm -f "$BUILD/runs/vm/latest"
+	step inversion "$OUT/inversion.log" env LANE=vm CPUS=1 ICOUNT=1 TEST=inversion APPEND=NTSYNC_EXACT=1 \
+		"$ROOT/scripts/boot" || status=$?
+	judged inversion "$(readlink -f "$BUILD/runs/vm/latest")" "$status" "$OUT/inversion.log"
+	grep -ho 'the owner needed .*' "$OUT/inversion.log" | sed 's/\r$//; s/^/    /' || true
+	if "$ROOT/scripts/bench" >"$OUT/bench.log" 2>&1; then
+		sed 's/^/    /' "$OUT/bench.log"
+		ok "inversion, cost of a mutex"
+	else
+		not_ok "inversion, cost of a mutex" "$(tail -n 1 "$OUT/bench.log")" "$OUT/bench.log"
+	fi
 }

@@ -10,14 +10,9 @@
  * effective priority and the order of events.
  */
 #include <sys/wait.h>
-#include "ntsync_test.h"
-
-#define CONTROLLER_PRIO	95
-#define NORMAL		20	/* what /proc has for nice 0 */
-#define FIFO(prio)	(-1 - (prio))
+#include "pi_test.h"
 
 #define ADJUSTED	"/sys/module/pi_chain/parameters/adjusted"
-#define MAX_DEPTH	"/proc/sys/kernel/max_lock_depth"
 #define HOLD_VAR	"NTSYNC_PI_HOLD"
 
 /* A program that is executed by a test only has to stay until it is killed. */
@@ -27,163 +22,6 @@ static __attribute__((constructor)) void hold(void)
 		for (;;)
 			pause();
 	}
-}
-
-/* A thread that does what it is told. */
-struct actor {
-	pthread_t thread;
-	atomic_int tid;
-	atomic_uint cmd;	/* counts commands */
-	atomic_uint done;	/* counts those that are completed, and the start */
-	atomic_uint entered;	/* is about to do the last one */
-	int (*fn)(struct actor *a);	/* NULL: exit */
-	int dev;
-	int objs[2];
-	__u32 nb_objs;
-	bool all;
-	__u32 id;
-	__u64 timeout;
-	int ret;
-	struct nt_turns *turns;
-};
-
-static void *actor_thread(void *arg)
-{
-	struct actor *a = arg;
-	unsigned int cmd = 0;
-	bool go_on;
-
-	atomic_store(&a->tid, syscall(SYS_gettid));
-	do {
-		atomic_fetch_add(&a->done, 1);
-		nt_futex_wake(&a->done);
-		while (atomic_load(&a->cmd) == cmd)
-			nt_futex_wait(&a->cmd, cmd, UINT64_MAX);
-		cmd++;
-		go_on = a->fn;
-		atomic_store(&a->entered, cmd);
-		if (go_on)
-			a->ret = a->fn(a);
-	} while (go_on);
-	return NULL;
-}
-
-static int do_wait(struct actor *a)
-{
-	struct nt_wait wait = {
-		.dev = a->dev, .objs = a->objs, .count = a->nb_objs, .owner = a->id,
-		.all = a->all, .timeout = a->timeout,
-	};
-	int ret = nt_wait(&wait);
-
-	if (a->turns) {
-		unsigned int turn = atomic_fetch_add(&a->turns->n, 1);
-
-		atomic_store(&a->turns->who[turn], a->id + 1);
-		nt_futex_wake(&a->turns->n);
-	}
-	return ret;
-}
-
-static int do_unlock(struct actor *a)
-{
-	return nt_unlock_mutex(a->objs[0], a->id, NULL);
-}
-
-static void actor_begin(struct actor *a, int (*fn)(struct actor *a))
-{
-	a->fn = fn;
-	atomic_fetch_add(&a->cmd, 1);
-	nt_futex_wake(&a->cmd);
-}
-
-static bool actor_done(struct actor *a)
-{
-	return atomic_load(&a->done) == atomic_load(&a->cmd) + 1;
-}
-
-static int actor_end(struct actor *a)
-{
-	if (!nt_await(&a->done, atomic_load(&a->cmd) + 1))
-		return -EBUSY;
-	return a->ret;
-}
-
-static int actor_do(struct actor *a, int (*fn)(struct actor *a))
-{
-	actor_begin(a, fn);
-	return actor_end(a);
-}
-
-/* Wait until it sleeps in what it was told to do. */
-static bool actor_asleep(struct actor *a)
-{
-	__u64 deadline = nt_bound();
-
-	while (nt_now(CLOCK_MONOTONIC) < deadline && !actor_done(a)) {
-		if (atomic_load(&a->entered) == atomic_load(&a->cmd) &&
-		    nt_task_state(getpid(), atomic_load(&a->tid)) == 'S')
-			return !actor_done(a);
-		nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + 20000);
-	}
-	return false;
-}
-
-static int set_sched(pid_t tid, int policy, int prio)
-{
-	struct sched_param param = { .sched_priority = prio };
-
-	return sched_setscheduler(tid, policy, &param) ? -errno : 0;
-}
-
-static int actor_start(struct actor *a, int dev, int prio)
-{
-	pthread_attr_t attr;
-	int ret;
-
-	a->dev = dev;
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, 64 * 1024);
-	ret = pthread_create(&a->thread, &attr, actor_thread, a);
-	pthread_attr_destroy(&attr);
-	if (ret || !nt_await(&a->done, 1))
-		return -EAGAIN;
-	return set_sched(atomic_load(&a->tid), prio ? SCHED_FIFO : SCHED_OTHER, prio);
-}
-
-static void actor_stop(struct actor *a)
-{
-	actor_begin(a, NULL);
-	pthread_join(a->thread, NULL);
-}
-
-static int actor_prio(struct actor *a)
-{
-	return nt_task_prio(getpid(), atomic_load(&a->tid));
-}
-
-/* Let it wait, and go on when it sleeps. */
-#define waits_for(a, fd) do {						\
-	(a)->objs[0] = (fd);						\
-	(a)->nb_objs = 1;						\
-	actor_begin((a), do_wait);					\
-	ASSERT_TRUE(actor_asleep(a));					\
-} while (0)
-
-#define acquires(a, fd) do {						\
-	(a)->objs[0] = (fd);						\
-	(a)->nb_objs = 1;						\
-	ASSERT_EQ(0, actor_do((a), do_wait));				\
-} while (0)
-
-#define releases(a, fd) do {						\
-	(a)->objs[0] = (fd);						\
-	ASSERT_EQ(0, actor_do((a), do_unlock));				\
-} while (0)
-
-static void nothing(int sig)
-{
-	(void)sig;
 }
 
 FIXTURE(pi) {
@@ -196,19 +34,9 @@ FIXTURE(pi) {
 
 FIXTURE_SETUP(pi)
 {
-	struct sigaction sa = { .sa_handler = nothing };
-	struct nt_sched sched = NT_FIFO(CONTROLLER_PRIO);
-
-	open_device(self->dev);
+	begin_pi(self->dev);
 	self->mutex = nt_create_mutex(self->dev, 0, 0);
 	ASSERT_LE(0, self->mutex);
-	if (nt_set_task(self->mutex, 0, 0) == -ENOTTY)
-		SKIP(return, "no priority inheritance in this kernel");
-	ASSERT_EQ(0, nt_pin_self(nt_cpu(0)));
-	if (nt_sched_probe(sched))
-		SKIP(return, "no right to real-time priorities");
-	ASSERT_EQ(0, nt_sched_self(&sched));
-	sigaction(SIGUSR1, &sa, NULL);
 
 	self->owner.id = 1;
 	self->waiter.id = 2;
@@ -216,6 +44,18 @@ FIXTURE_SETUP(pi)
 	ASSERT_EQ(0, actor_start(&self->owner, self->dev, 0));
 	ASSERT_EQ(0, actor_start(&self->waiter, self->dev, 80));
 	ASSERT_EQ(0, actor_start(&self->other, self->dev, 0));
+}
+
+/* Whoever has a deadline must be allowed on all CPUs, and whoever inherits one. */
+static int unpin(struct actor *a)
+{
+	cpu_set_t set;
+	int i;
+
+	CPU_ZERO(&set);
+	for (i = 0; i < CPU_SETSIZE; i++)
+		CPU_SET(i, &set);
+	return sched_setaffinity(atomic_load(&a->tid), sizeof(set), &set) ? -errno : 0;
 }
 
 FIXTURE_TEARDOWN(pi)
@@ -348,6 +188,188 @@ TEST_F_TIMEOUT(pi, nice, NT_TEST_TIMEOUT)
 	EXPECT_NE(0, strcmp(before, after));
 	releases(&self->waiter, self->mutex);
 	EXPECT_EQ(0, actor_end(&self->other));
+}
+
+static unsigned int tid_of(struct actor *a)
+{
+	return atomic_load(&a->tid);
+}
+
+/* The owner has what the waiter has, whatever that is, as long as it waits. */
+TEST_F_TIMEOUT(pi, waiter_changes, NT_TEST_TIMEOUT)
+{
+	static const struct { int policy, prio, lent; } set[] = {
+		{ SCHED_FIFO, 85, FIFO(85) }, { SCHED_FIFO, 60, FIFO(60) },
+		{ SCHED_RR, 70, FIFO(70) }, { SCHED_OTHER, 0, NORMAL },
+		{ SCHED_BATCH, 0, NORMAL }, { SCHED_RR, 10, FIFO(10) },
+		{ SCHED_FIFO, 10, FIFO(10) }, { SCHED_IDLE, 0, NORMAL },
+		{ SCHED_FIFO, 1, FIFO(1) }, { SCHED_FIFO, 80, FIFO(80) },
+	};
+	unsigned int i;
+
+	acquires(&self->owner, self->mutex);
+	waits_for(&self->waiter, self->mutex);
+	for (i = 0; i < ARRAY_LEN(set); i++) {
+		ASSERT_EQ(0, set_sched(tid_of(&self->waiter), set[i].policy, set[i].prio));
+		EXPECT_EQ(set[i].lent, actor_prio(&self->owner));
+		EXPECT_EQ(SCHED_OTHER, sched_getscheduler(tid_of(&self->owner)));
+	}
+	releases(&self->owner, self->mutex);
+	EXPECT_EQ(NORMAL, actor_prio(&self->owner));
+	EXPECT_EQ(0, actor_end(&self->waiter));
+}
+
+/* By itself: a deadline thread that sleeps would leave its bandwidth behind. */
+static int do_fifo_40(struct actor *a)
+{
+	(void)a;
+	return set_sched(0, SCHED_FIFO, 40);
+}
+
+/* Everything that the user can do to the owner during a deadline boost. */
+TEST_F_TIMEOUT(pi, deadline_donor, NT_TEST_TIMEOUT)
+{
+	static const struct { int policy, prio; } set[] = {
+		{ SCHED_FIFO, 20 }, { SCHED_RR, 99 }, { SCHED_OTHER, 0 }, { SCHED_BATCH, 0 },
+		{ SCHED_FIFO, 30 },
+	};
+	pid_t owner = tid_of(&self->owner);
+	struct sched_param param;
+	unsigned int i;
+
+	ASSERT_EQ(0, unpin(&self->owner));
+	ASSERT_EQ(0, unpin(&self->waiter));
+	acquires(&self->owner, self->mutex);
+	ASSERT_EQ(0, set_deadline(tid_of(&self->waiter)));
+	waits_for(&self->waiter, self->mutex);
+	EXPECT_EQ(DEADLINE, actor_prio(&self->owner));
+	for (i = 0; i < ARRAY_LEN(set); i++) {
+		ASSERT_EQ(0, set_sched(owner, set[i].policy, set[i].prio));
+		EXPECT_EQ(DEADLINE, actor_prio(&self->owner));
+		EXPECT_EQ(set[i].policy, sched_getscheduler(owner));
+		EXPECT_EQ(0, sched_getparam(owner, &param));
+		EXPECT_EQ(set[i].prio, param.sched_priority);
+	}
+	pthread_kill(self->waiter.thread, SIGUSR1);
+	EXPECT_EQ(-EINTR, actor_end(&self->waiter));
+	EXPECT_EQ(FIFO(30), actor_prio(&self->owner));
+	ASSERT_EQ(0, actor_do(&self->waiter, do_fifo_40));
+	waits_for(&self->waiter, self->mutex);
+	EXPECT_EQ(FIFO(40), actor_prio(&self->owner));
+	releases(&self->owner, self->mutex);
+	EXPECT_EQ(FIFO(30), actor_prio(&self->owner));
+	EXPECT_EQ(0, actor_end(&self->waiter));
+}
+
+/* Two mutexes and one waiter: for any and for all, both owners inherit. */
+TEST_F_TIMEOUT(pi, two_mutexes, NT_TEST_TIMEOUT)
+{
+	int second = nt_create_mutex(self->dev, 0, 0);
+	int i;
+
+	ASSERT_LE(0, second);
+	acquires(&self->owner, self->mutex);
+	acquires(&self->other, second);
+	for (i = 0; i < 2; i++) {
+		self->waiter.all = i;
+		self->waiter.objs[0] = self->mutex;
+		self->waiter.objs[1] = second;
+		self->waiter.nb_objs = 2;
+		actor_begin(&self->waiter, do_wait);
+		ASSERT_TRUE(actor_asleep(&self->waiter));
+		EXPECT_EQ(FIFO(80), actor_prio(&self->owner));
+		EXPECT_EQ(FIFO(80), actor_prio(&self->other));
+		releases(&self->other, second);
+		EXPECT_EQ(NORMAL, actor_prio(&self->other));
+		if (!i) {
+			EXPECT_EQ(0, actor_end(&self->waiter));
+			EXPECT_EQ(NORMAL, actor_prio(&self->owner));
+			releases(&self->waiter, second);
+			acquires(&self->other, second);
+			continue;
+		}
+		/* nobody has the second one now, so it lends only to the first */
+		EXPECT_FALSE(actor_done(&self->waiter));
+		EXPECT_EQ(FIFO(80), actor_prio(&self->owner));
+		releases(&self->owner, self->mutex);
+		EXPECT_EQ(NORMAL, actor_prio(&self->owner));
+		EXPECT_EQ(0, actor_end(&self->waiter));
+		check_mutex(self->mutex, 2, 1);
+		check_mutex(second, 2, 1);
+	}
+}
+
+/* A boost lasts until the last of several releases. */
+TEST_F_TIMEOUT(pi, recursion, NT_TEST_TIMEOUT)
+{
+	acquires(&self->owner, self->mutex);
+	acquires(&self->owner, self->mutex);
+	waits_for(&self->waiter, self->mutex);
+	EXPECT_EQ(FIFO(80), actor_prio(&self->owner));
+	acquires(&self->owner, self->mutex);
+	releases(&self->owner, self->mutex);
+	releases(&self->owner, self->mutex);
+	EXPECT_EQ(FIFO(80), actor_prio(&self->owner));
+	EXPECT_FALSE(actor_done(&self->waiter));
+	releases(&self->owner, self->mutex);
+	EXPECT_EQ(NORMAL, actor_prio(&self->owner));
+	EXPECT_EQ(0, actor_end(&self->waiter));
+}
+
+/* Its own waiter under another id: never its own donor, and it can leave. */
+TEST_F_TIMEOUT(pi, waits_for_itself, NT_TEST_TIMEOUT)
+{
+	acquires(&self->owner, self->mutex);
+	self->owner.id = 77;
+	waits_for(&self->owner, self->mutex);
+	EXPECT_EQ(NORMAL, actor_prio(&self->owner));
+	ASSERT_EQ(0, set_sched(tid_of(&self->owner), SCHED_FIFO, 60));
+	ASSERT_EQ(0, set_sched(tid_of(&self->owner), SCHED_OTHER, 0));
+	EXPECT_EQ(NORMAL, actor_prio(&self->owner));
+	waits_for(&self->waiter, self->mutex);
+	EXPECT_EQ(FIFO(80), actor_prio(&self->owner));
+	pthread_kill(self->waiter.thread, SIGUSR1);
+	EXPECT_EQ(-EINTR, actor_end(&self->waiter));
+	EXPECT_EQ(NORMAL, actor_prio(&self->owner));
+	pthread_kill(self->owner.thread, SIGUSR1);
+	EXPECT_EQ(-EINTR, actor_end(&self->owner));
+	EXPECT_EQ(NORMAL, actor_prio(&self->owner));
+}
+
+/*
+ * Without a real-time task that waits nothing is done to the scheduler: not once
+ * in all of upstream's tests.
+ */
+TEST(untouched)
+{
+	char path[PATH_MAX], before[32] = "", after[32] = "", *name;
+	ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	int status;
+	pid_t pid;
+
+	if (!nt_read_file(ADJUSTED, before, sizeof(before)))
+		SKIP(return, "no priority inheritance in this kernel");
+	ASSERT_LT(0, len);
+	path[len] = 0;
+	name = strrchr(path, '/') + 1;
+	/* pi-32: beside it there is ntsync-32 */
+	ASSERT_EQ(0, strncmp(name, "pi", 2));
+	memmove(name + strlen("ntsync"), name + 2, strlen(name + 2) + 1);
+	memcpy(name, "ntsync", strlen("ntsync"));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		int null = open("/dev/null", O_WRONLY);
+
+		dup2(null, 1);
+		dup2(null, 2);
+		execl(path, path, NULL);
+		_exit(126);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_TRUE(nt_read_file(ADJUSTED, after, sizeof(after)));
+	EXPECT_EQ(0, strcmp(before, after));
 }
 
 static int do_fork(struct actor *a)
@@ -608,22 +630,13 @@ CHAIN(64, 64);
 
 FIXTURE_SETUP(chain)
 {
-	struct nt_sched sched = NT_FIFO(CONTROLLER_PRIO);
-	struct sigaction sa = { .sa_handler = nothing };
 	unsigned int i;
 
-	open_device(self->dev);
+	begin_pi(self->dev);
 	for (i = 0; i < variant->len; i++) {
 		self->mutex[i] = nt_create_mutex(self->dev, 0, 0);
 		ASSERT_LE(0, self->mutex[i]);
 	}
-	if (nt_set_task(self->mutex[0], 0, 0) == -ENOTTY)
-		SKIP(return, "no priority inheritance in this kernel");
-	ASSERT_EQ(0, nt_pin_self(nt_cpu(0)));
-	if (nt_sched_probe(sched))
-		SKIP(return, "no right to real-time priorities");
-	ASSERT_EQ(0, nt_sched_self(&sched));
-	sigaction(SIGUSR1, &sa, NULL);
 
 	self->node = calloc(MAX_CHAIN, sizeof(*self->node));
 	ASSERT_TRUE(self->node != NULL);
@@ -681,13 +694,8 @@ TEST_F_TIMEOUT(chain, limited, NT_TEST_TIMEOUT)
 		boosted++;
 	for (; i; i--)
 		EXPECT_EQ(NORMAL, actor_prio(&self->node[i - 1]));
-	/* Each counts twice: for what it waits for here, and for rt_mutexes. */
-	if (len <= 8) {
-		EXPECT_EQ(len, boosted);
-	} else {
-		EXPECT_LE(8U, boosted);
-		EXPECT_GE(17U, boosted);
-	}
+	/* The first link is the waiter's own. */
+	EXPECT_EQ(len < 17 ? len : 17, boosted);
 
 	pthread_kill(self->waiter.thread, SIGUSR1);
 	EXPECT_EQ(-EINTR, actor_end(&self->waiter));
@@ -695,7 +703,7 @@ TEST_F_TIMEOUT(chain, limited, NT_TEST_TIMEOUT)
 		EXPECT_EQ(NORMAL, actor_prio(&self->node[i]));
 }
 
-/* A hog in the middle does not keep the owner from releasing what is waited for. */
+/* Needs the CPU until it is told otherwise. */
 static atomic_uint hog_stop;
 
 static int do_hog(struct actor *a)
@@ -710,44 +718,66 @@ static int do_hog(struct actor *a)
 	return 0;
 }
 
-/* Sleeps until it is told to go on, and then needs the CPU. */
-static atomic_uint hold_end;
+/* A waker of many is not kept from waking the urgent ones by somebody in between. */
+#define NB_WOKEN	40
 
-static int do_hold(struct actor *a)
-{
-	while (!atomic_load(&hold_end))
-		nt_futex_wait(&hold_end, 0, UINT64_MAX);
-	return nt_unlock_mutex(a->objs[0], a->id, NULL);
-}
+static atomic_uint woken;
 
-static int do_wait_and_stop(struct actor *a)
+static int do_count(struct actor *a)
 {
 	int ret = do_wait(a);
 
-	atomic_store(&hog_stop, 1);
+	if (atomic_fetch_add(&woken, 1) + 1 == NB_WOKEN)
+		atomic_store(&hog_stop, 1);
 	return ret;
 }
 
-TEST_F_TIMEOUT(pi, inversion, NT_TEST_TIMEOUT)
+static int do_set(struct actor *a)
 {
-	ASSERT_EQ(0, set_sched(atomic_load(&self->other.tid), SCHED_FIFO, 50));
-	atomic_store(&hog_stop, 0);
-	acquires(&self->owner, self->mutex);
-	actor_begin(&self->owner, do_hold);
-	ASSERT_TRUE(actor_asleep(&self->owner));
-	self->waiter.objs[0] = self->mutex;
-	self->waiter.nb_objs = 1;
-	actor_begin(&self->waiter, do_wait_and_stop);
-	ASSERT_TRUE(actor_asleep(&self->waiter));
-	actor_begin(&self->other, do_hog);
-	while (atomic_load(&self->other.entered) != atomic_load(&self->other.cmd))
-		nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + 20000);
-	atomic_store(&hold_end, 1);
-	nt_futex_wake(&hold_end);
+	return nt_event(a->objs[0], NTSYNC_IOC_EVENT_SET, NULL);
+}
 
-	EXPECT_EQ(0, actor_end(&self->waiter));
-	EXPECT_EQ(0, actor_end(&self->other));
-	EXPECT_EQ(0, actor_end(&self->owner));
+/* The first one that is woken calls for the hog. */
+static struct actor *the_hog;
+
+static int do_call_hog(struct actor *a)
+{
+	int ret = do_wait(a);
+
+	actor_begin(the_hog, do_hog);
+	atomic_fetch_add(&woken, 1);
+	return ret;
+}
+
+TEST_F_TIMEOUT(pi, waker_keeps_level, NT_TEST_TIMEOUT)
+{
+	struct actor *many = calloc(NB_WOKEN, sizeof(*many));
+	int event = nt_create_event(self->dev, true, false);
+	int i;
+
+	ASSERT_TRUE(many != NULL);
+	ASSERT_LE(0, event);
+	atomic_store(&woken, 0);
+	atomic_store(&hog_stop, 0);
+	the_hog = &self->other;
+	ASSERT_EQ(0, set_sched(tid_of(the_hog), SCHED_FIFO, 50));
+	for (i = 0; i < NB_WOKEN; i++) {
+		many[i].id = 100 + i;
+		many[i].objs[0] = event;
+		many[i].nb_objs = 1;
+		ASSERT_EQ(0, actor_start(&many[i], self->dev, 70));
+		actor_begin(&many[i], i ? do_count : do_call_hog);
+		ASSERT_TRUE(actor_asleep(&many[i]));
+	}
+	self->owner.objs[0] = event;
+	EXPECT_EQ(0, actor_do(&self->owner, do_set));
+	EXPECT_EQ(NORMAL, actor_prio(&self->owner));
+	EXPECT_EQ((unsigned int)NB_WOKEN, atomic_load(&woken));
+	EXPECT_EQ(0, actor_end(the_hog)) {
+		TH_LOG("the hog kept the CPU from those who were to be woken");
+	}
+	for (i = 0; i < NB_WOKEN; i++)
+		EXPECT_EQ(0, actor_end(&many[i]));
 }
 
 /* In percent of that: NTSYNC_SCALE. */

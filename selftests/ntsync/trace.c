@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The trace events of waits and boosts: which, in what order, and what is in them.
+ */
+#include <sys/mount.h>
+#include "pi_test.h"
+
+#define TRACING		"/sys/kernel/tracing"
+#define EVENTS		TRACING "/events/ntsync"
+
+FIXTURE(trace) {
+	int dev;
+	int mutex[2];
+	struct actor owner;
+	struct actor waiter;
+	char *text;
+	char *pos;
+};
+
+#define TEXT_SIZE	(256 * 1024)
+
+FIXTURE_SETUP(trace)
+{
+	begin_pi(self->dev);
+	if (access(EVENTS, F_OK))
+		mount("tracefs", TRACING, "tracefs", 0, NULL);
+	if (access(EVENTS, F_OK))
+		SKIP(return, "no tracing in this kernel");
+	self->mutex[0] = nt_create_mutex(self->dev, 0, 0);
+	self->mutex[1] = nt_create_mutex(self->dev, 0, 0);
+	ASSERT_LE(0, self->mutex[0]);
+	ASSERT_LE(0, self->mutex[1]);
+	self->text = calloc(1, TEXT_SIZE);
+	ASSERT_TRUE(self->text != NULL);
+	self->owner.id = 11;
+	self->waiter.id = 22;
+	ASSERT_EQ(0, actor_start(&self->owner, self->dev, 0));
+	ASSERT_EQ(0, actor_start(&self->waiter, self->dev, 80));
+	ASSERT_TRUE(nt_write_file(TRACING "/trace", "\n"));
+	ASSERT_TRUE(nt_write_file(EVENTS "/enable", "1"));
+}
+
+FIXTURE_TEARDOWN(trace)
+{
+	nt_write_file(EVENTS "/enable", "0");
+	close(self->dev);
+}
+
+static bool read_trace(char *text)
+{
+	int fd = open(TRACING "/trace", O_RDONLY | O_CLOEXEC);
+	ssize_t n, len = 0;
+
+	if (fd < 0)
+		return false;
+	while ((n = read(fd, text + len, TEXT_SIZE - 1 - len)) > 0)
+		len += n;
+	close(fd);
+	text[len] = 0;
+	return n == 0;
+}
+
+/* The next event must be this one, written by that thread. */
+static bool next_is(char **pos, pid_t tid, const char *event)
+{
+	char *line, *end, who[16];
+
+	for (line = *pos; *line; line = end + 1) {
+		end = strchr(line, '\n');
+		if (!end)
+			return false;
+		if (*line == '#' || !strstr(line, ": ntsync_") || strstr(line, ": ntsync_") > end)
+			continue;
+		*pos = end + 1;
+		*end = 0;
+		snprintf(who, sizeof(who), "-%d ", tid);
+		if (strstr(line, who) && strstr(line, event) &&
+		    !strcmp(strstr(line, event), event))
+			return true;
+		printf("# expected '%s' by %d, there is: %s\n", event, tid, line);
+		return false;
+	}
+	return false;
+}
+
+/* The number by which the kernel calls the object of the first boost. */
+static unsigned int first_obj(const char *text)
+{
+	const char *boost = strstr(text, "ntsync_boost: obj=");
+
+	return boost ? atoi(boost + strlen("ntsync_boost: obj=")) : 0;
+}
+
+TEST_F_TIMEOUT(trace, boost, NT_TEST_TIMEOUT)
+{
+	pid_t owner = atomic_load(&self->owner.tid), waiter = atomic_load(&self->waiter.tid);
+	char want[256], *pos = self->text;
+	unsigned int obj;
+
+	acquires(&self->owner, self->mutex[0]);
+	self->waiter.objs[0] = self->mutex[1];
+	self->waiter.objs[1] = self->mutex[0];
+	self->waiter.nb_objs = 2;
+	self->waiter.all = true;
+	actor_begin(&self->waiter, do_wait);
+	ASSERT_TRUE(actor_asleep(&self->waiter));
+	ASSERT_EQ(0, set_sched(waiter, SCHED_FIFO, 60));
+	ASSERT_EQ(0, set_sched(waiter, SCHED_OTHER, 0));
+	ASSERT_EQ(0, set_sched(waiter, SCHED_FIFO, 70));
+	releases(&self->owner, self->mutex[0]);
+	ASSERT_EQ(0, actor_end(&self->waiter));
+	/* What begins no wait is no event. */
+	releases(&self->waiter, self->mutex[0]);
+	acquires(&self->owner, self->mutex[0]);
+	self->waiter.timeout = NT_EXPIRED;
+	self->waiter.nb_objs = 1;
+	self->waiter.all = false;
+	ASSERT_EQ(-ETIMEDOUT, actor_do(&self->waiter, do_wait));
+	ASSERT_TRUE(nt_write_file(EVENTS "/enable", "0"));
+
+	ASSERT_TRUE(read_trace(self->text));
+	obj = first_obj(self->text);
+	EXPECT_NE(0U, obj);
+
+#define NEXT(tid, ...) do {						\
+	snprintf(want, sizeof(want), __VA_ARGS__);			\
+	EXPECT_TRUE(next_is(&pos, (tid), want));			\
+} while (0)
+	NEXT(waiter, "ntsync_boost: obj=%u cause=wait donor=%d owner=%d lent=19 prio=19",
+	     obj, waiter, owner);
+	NEXT(waiter, "ntsync_wait_begin: owner=22 all prio=19 objs={0x%x,0x%x}", obj + 1, obj);
+	NEXT(getpid(), "ntsync_boost: obj=%u cause=prio donor=%d owner=%d lent=39 prio=39",
+	     obj, waiter, owner);
+	NEXT(getpid(), "ntsync_boost_end: obj=%u cause=prio owner=%d prio=120", obj, owner);
+	NEXT(getpid(), "ntsync_boost: obj=%u cause=prio donor=%d owner=%d lent=29 prio=29",
+	     obj, waiter, owner);
+	NEXT(owner, "ntsync_boost_end: obj=%u cause=release owner=%d prio=120", obj, owner);
+	NEXT(waiter, "ntsync_wait_end: owner=22 ret=0 index=0");
+	NEXT(waiter, "ntsync_boost: obj=%u cause=wait donor=%d owner=%d lent=29 prio=29",
+	     obj, waiter, owner);
+	NEXT(waiter, "ntsync_wait_begin: owner=22 any prio=29 objs={0x%x}", obj);
+	NEXT(waiter, "ntsync_boost_end: obj=%u cause=leave owner=%d prio=120", obj, owner);
+	NEXT(waiter, "ntsync_wait_end: owner=22 ret=-110 index=-1");
+	EXPECT_FALSE(next_is(&pos, 0, ""));
+}
+
+TEST_HARNESS_MAIN
