@@ -123,6 +123,117 @@ for lane in 'vm 1 20' 'vm 2 20' 'vm 4 20' 'nort 2 3' 'mod 2 3' 'debug 2 3'; do
 	declare_check "$name" "kselftests: lane ${lane%% *}, $(cut -d ' ' -f 2 <<<"$lane") CPU(s), ${lane##* } times" all lane "$name" "$lane"
 done
 
+declare_check futex "the kernel's own tests of futexes" all
+check_futex() {
+	local dir=$TREE/tools/testing/selftests/futex names name out=$BUILD/futex status
+	have_kernel vm || { not_ok futex "lane vm does not build"; return; }
+	have_tests || { not_ok futex "the test programs do not build"; return; }
+	mkdir -p "$out"
+	names=$(sed -n '/^TEST_GEN_PROGS := /,/[^\\]$/p' "$dir/functional/Makefile" | grep -oE '[a-z_]+$|[a-z_]+ ' | tr -d ' ')
+	[ -n "$names" ] || not_ok futex "there are no tests in tools/testing/selftests/futex"
+	for name in $names; do
+		if [ "$name" = futex_numa_mpol ]; then
+			skip "futex $name" "it needs libnuma and several nodes"
+			continue
+		fi
+		gcc -static -D_GNU_SOURCE -O2 -pthread -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -DLIBNUMA_VER_NO=1 \
+			"-I$dir/include" "-I$dir/.." -isystem "$BUILD/headers/usr/include" \
+			-o "$out/$name" "$dir/functional/$name.c" -lpthread -lrt >"$OUT/futex-$name.log" 2>&1 || {
+			not_ok "futex $name" "it does not build" "$OUT/futex-$name.log"
+			continue
+		}
+		status=0
+		INIT=$out/$name "$ROOT/scripts/boot" >"$OUT/futex-$name.log" 2>&1 </dev/null || status=$?
+		if [ "$status" = 0 ]; then
+			ok "futex $name"
+		elif grep -q 'exit status 4' "$OUT/futex-$name.log"; then
+			skip "futex $name" "$(grep -aom 1 'SKIP.*' "$OUT/futex-$name.log" | tr -d '\r')"
+		else
+			not_ok "futex $name" "ended with status $status" "$OUT/futex-$name.log"
+		fi
+	done
+}
+
+# A program that makes PI chains used, and then lets the kernel test itself.
+declare_check locktorture "locktorture of rt_mutexes for 60 s, and the lock validator's own tests" all
+check_locktorture() {
+	local status=0 console log=$OUT/locktorture.log
+	have_kernel torture || { not_ok locktorture "lane torture does not build"; return; }
+	have_tests || { not_ok locktorture "the test programs do not build"; return; }
+	cat >"$W/hold.c" <<-'END'
+		#include <fcntl.h>
+		#include <sys/ioctl.h>
+		#include <unistd.h>
+		#include <linux/ntsync.h>
+		int main(void)
+		{
+			struct ntsync_mutex_args args = { 0 };
+			int dev = open("/dev/ntsync", O_RDONLY);
+
+			if (ioctl(dev, NTSYNC_IOC_CREATE_MUTEX, &args) < 0)
+				return 1;
+			sleep(60);
+			return 0;
+		}
+	END
+	gcc -static -O2 -isystem "$BUILD/headers/usr/include" -o "$W/hold" "$W/hold.c"
+	step locktorture "$log" env LANE=torture "INIT=$W/hold" \
+		APPEND="locktorture.torture_type=rtmutex_lock locktorture.stat_interval=10 locktorture.rt_boost=2" \
+		"$ROOT/scripts/boot" || status=$?
+	console=$BUILD/runs/torture/latest/console.log
+	if [ "$status" -ne 0 ]; then
+		not_ok locktorture "the guest ended with status $status" "$log"
+	elif ! grep -aq 'Writes: *Total: [1-9]' "$console" || grep -aq 'Writes:.*!!!' "$console"; then
+		not_ok locktorture "it says no total, or an error" "$console"
+	else
+		ok "locktorture, $(grep -ao 'Total: [0-9]*' "$console" | tail -n 1)"
+	fi
+	if grep -aq 'Good, all *[0-9]* testcases passed' "$console"; then
+		ok "locktorture, test cases of the lock validator"
+	else
+		not_ok "locktorture, test cases of the lock validator" "not all passed, or they did not run" "$console"
+	fi
+}
+
+declare_check nopi "what PI chains cost without the driver: nothing; and without a user: 5 instructions a link" all
+check_nopi() {
+	local before old new o lane link=()
+	have_kernel vm nopi || { not_ok nopi "lane vm or nopi does not build"; return; }
+	have_tests || { not_ok nopi "the test programs do not build"; return; }
+
+	before=$(t log --format=%H -1 --grep='^rtmutex: Split the node' nspa-patches)
+	worktree linux-prefix "$before^"
+	old=$BUILD/nopi-before new=$BUILD/nopi
+	mkdir -p "$old"
+	cp "$BUILD/nopi/.config" "$old/.config"
+	kmake "$BUILD/linux-prefix" "$old" ARCH=x86_64 "CC=$(cc gcc)" olddefconfig >"$OUT/nopi.log" 2>&1
+	: >"$W/out"
+	for o in kernel/locking/rtmutex_api.o kernel/locking/rwsem.o kernel/locking/spinlock_rt.o \
+		kernel/locking/ww_rt_mutex.o kernel/sched/core.o kernel/sched/syscalls.o kernel/fork.o kernel/exit.o \
+		kernel/futex/pi.o; do
+		# Those that are included by a bigger one have no object of their own.
+		[ -e "$new/$o" ] || o=${o%/*}/build_policy.o
+		kmake "$BUILD/linux-prefix" "$old" ARCH=x86_64 "CC=$(cc gcc)" "$o" >>"$OUT/nopi.log" 2>&1
+		"$TREE/scripts/bloat-o-meter" "$old/$o" "$new/$o" | grep -q 'chg +0.00%' ||
+			"$TREE/scripts/bloat-o-meter" "$old/$o" "$new/$o" >>"$W/out"
+	done
+	empty "nopi, size of the code" "$W/out" "the code is not what it was before 0930"
+
+	gcc -static -O2 -Wall -Wextra -isystem "$BUILD/headers/usr/include" -o "$W/futex_chain" \
+		"$ROOT/selftests/bench/futex_chain.c" -lpthread
+	for lane in nopi vm; do
+		LANE=$lane CPUS=1 ICOUNT=1 INIT=$W/futex_chain "$ROOT/scripts/boot" >"$OUT/nopi-$lane.log" 2>&1 ||
+			{ not_ok "nopi, cost of a link" "the guest of lane $lane failed" "$OUT/nopi-$lane.log"; return; }
+		link+=("$(tr -d '\r' <"$BUILD/runs/$lane/latest/status" | sed -n 's/^bench: futex-link //p')")
+	done
+	printf '    a link of futex-PI: %s without PI chains, %s with\n' "${link[@]}"
+	if [ "$((link[1] - link[0]))" -le 5 ]; then
+		ok "nopi, cost of a link"
+	else
+		not_ok "nopi, cost of a link" "${link[0]} instructions without PI chains, ${link[1]} with"
+	fi
+}
+
 declare_check mutants "every planted bug is caught" all
 check_mutants() {
 	local line status=0

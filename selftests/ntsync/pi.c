@@ -570,6 +570,8 @@ TEST_F_TIMEOUT(pi, set_task, NT_TEST_TIMEOUT)
 	EXPECT_EQ(-EINVAL, nt_set_task(mutex, owner, 1));
 	EXPECT_EQ(-EINVAL, nt_set_task(event, owner, 0));
 	EXPECT_EQ(-ESRCH, nt_set_task(mutex, 0, 0));
+	/* kthreadd */
+	EXPECT_EQ(-EPERM, nt_set_task(mutex, 2, 0));
 	EXPECT_EQ(-ESRCH, nt_set_task(mutex, 0x7fffffff, 0));
 	EXPECT_EQ(-EFAULT, nt_ioctl(mutex, NTSYNC_IOC_MUTEX_SET_TASK, NULL));
 

@@ -286,6 +286,31 @@ static bool lends_to(struct thread *owner, struct thread *t, unsigned int storm)
 	return false;
 }
 
+/* Who is where, if something is wrong. */
+static void show(struct __test_metadata *_metadata, unsigned int storm)
+{
+	static const char * const kinds[] = { "nothing", "any", "all", "a futex" };
+	unsigned int i, j;
+
+	for (i = 0; i < NB_THREADS; i++) {
+		struct thread *t = &s->thread[i];
+		struct sched_param param = { 0 };
+
+		sched_getparam(atomic_load(&t->tid), &param);
+		TH_LOG("  %u: state %c, own %d, now %d, %s %s of %u%s", i,
+		       nt_task_state(getpid(), atomic_load(&t->tid)), param.sched_priority,
+		       nt_task_prio(getpid(), atomic_load(&t->tid)),
+		       atomic_load(&t->calm) == storm ? "had" :
+		       atomic_load(&t->last) == storm ? "in its last wait, for" : "waits for",
+		       kinds[atomic_load(&t->kind)], t->count,
+		       atomic_load(&t->inside) ? "" : " (outside)");
+		for (j = 0; j < NB_THREADS; j++) {
+			if (lends_to(&s->thread[j], t, storm))
+				TH_LOG("    what %u owns", j);
+		}
+	}
+}
+
 static bool check(struct __test_metadata *_metadata, unsigned int storm)
 {
 	bool lends[NB_THREADS][NB_THREADS], again = true, ok = true;
@@ -326,13 +351,8 @@ static bool check(struct __test_metadata *_metadata, unsigned int storm)
 			ok = false;
 		}
 	}
-	for (i = 0; !ok && i < NB_THREADS; i++) {
-		for (j = 0; j < NB_THREADS; j++) {
-			if (lends[i][j])
-				TH_LOG("  %u (own %d) waits for %u (own %d)", j, s->thread[j].own,
-				       i, s->thread[i].own);
-		}
-	}
+	if (!ok)
+		show(_metadata, storm);
 	return ok;
 }
 
@@ -346,8 +366,11 @@ static bool end_storm(struct __test_metadata *_metadata, unsigned int storm)
 	atomic_store(&s->out, storm);
 	nt_futex_wake(&s->out);
 	while (atomic_load(&s->rest) < (storm + 1) * NB_THREADS) {
-		if (nt_now(CLOCK_MONOTONIC) > deadline)
+		if (nt_now(CLOCK_MONOTONIC) > deadline) {
+			TH_LOG("storm %u: some do not leave their last waits", storm);
+			show(_metadata, storm);
 			return false;
+		}
 		for (i = 0; i < NB_THREADS; i++) {
 			if (atomic_load(&s->thread[i].inside))
 				pthread_kill(s->thread[i].thread, SIGUSR1);
@@ -422,6 +445,7 @@ TEST_F_TIMEOUT(storm, exact, NT_TEST_TIMEOUT)
 		plague(&seed);
 		ASSERT_TRUE(await_calm(i)) {
 			TH_LOG("storm %u does not come to an end", i);
+			show(_metadata, i);
 		}
 		ASSERT_TRUE(check(_metadata, i));
 		ASSERT_TRUE(end_storm(_metadata, i));

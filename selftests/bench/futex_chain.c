@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What a link of a chain of futex-PI locks costs, in nanoseconds of guest time:
+ * with QEMU's -icount shift=0,sleep=off that is the number of instructions.
+ *
+ * Each of a number of threads owns a lock and waits for that of the next one. A
+ * real-time thread waits for the first one, with a timeout that is over at once:
+ * it raises the whole chain and lowers it again. Prints "bench: NAME NSEC" for a
+ * short and for a long chain, and for a link of the difference, once up or down.
+ */
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_LEN		33
+#define NB_ROUNDS	31
+#define NB_OPS		20
+
+static atomic_uint lock[MAX_LEN];
+static atomic_uint ready;
+
+static uint64_t now(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+/* Owns the lock of its number, and waits for the next one if there is one. */
+static void *owner(void *arg)
+{
+	intptr_t i = (intptr_t)arg;
+
+	atomic_store(&lock[i], syscall(SYS_gettid));
+	atomic_fetch_add(&ready, 1);
+	if (i + 1 < MAX_LEN)
+		syscall(SYS_futex, &lock[i + 1], FUTEX_LOCK_PI_PRIVATE, 0, NULL, NULL, 0);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+static int compare(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* Up and down the chain that begins at @first. */
+static uint64_t measure(int first)
+{
+	uint64_t rounds[NB_ROUNDS], begin;
+	struct timespec ts = { .tv_sec = 1 };
+	int i, j;
+
+	for (i = 0; i < NB_ROUNDS; i++) {
+		begin = now(CLOCK_MONOTONIC);
+		for (j = 0; j < NB_OPS; j++)
+			syscall(SYS_futex, &lock[first], FUTEX_LOCK_PI_PRIVATE, 0, &ts, NULL, 0);
+		rounds[i] = (now(CLOCK_MONOTONIC) - begin) / NB_OPS;
+	}
+	qsort(rounds, NB_ROUNDS, sizeof(rounds[0]), compare);
+	return rounds[NB_ROUNDS / 2];
+}
+
+int main(void)
+{
+	struct sched_param param = { .sched_priority = 50 };
+	uint64_t short_chain, long_chain;
+	pthread_t thread;
+	intptr_t i;
+
+	/* From the end, so that each finds the next one's lock owned. */
+	for (i = MAX_LEN - 1; i >= 0; i--) {
+		if (pthread_create(&thread, NULL, owner, (void *)i))
+			return 1;
+		while (atomic_load(&ready) != MAX_LEN - i)
+			usleep(1000);
+		usleep(10000);
+	}
+	if (sched_setscheduler(0, SCHED_FIFO, &param)) {
+		perror("sched_setscheduler");
+		return 1;
+	}
+	short_chain = measure(MAX_LEN - 1);
+	long_chain = measure(0);
+	printf("bench: futex-chain-1 %llu\n", (unsigned long long)short_chain);
+	printf("bench: futex-chain-%d %llu\n", MAX_LEN, (unsigned long long)long_chain);
+	printf("bench: futex-link %llu\n",
+	       (unsigned long long)(long_chain - short_chain) / (2 * (MAX_LEN - 1)));
+	return 0;
+}
