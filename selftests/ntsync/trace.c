@@ -19,6 +19,16 @@ FIXTURE(trace) {
 
 #define TEXT_SIZE	(256 * 1024)
 
+static bool clear_trace(void)
+{
+	int fd = open(TRACING "/trace", O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+	if (fd < 0)
+		return false;
+	close(fd);
+	return true;
+}
+
 FIXTURE_SETUP(trace)
 {
 	begin_pi(self->dev);
@@ -36,7 +46,7 @@ FIXTURE_SETUP(trace)
 	self->waiter.id = 22;
 	ASSERT_EQ(0, actor_start(&self->owner, self->dev, 0));
 	ASSERT_EQ(0, actor_start(&self->waiter, self->dev, 80));
-	ASSERT_TRUE(nt_write_file(TRACING "/trace", "\n"));
+	ASSERT_TRUE(clear_trace());
 	ASSERT_TRUE(nt_write_file(EVENTS "/enable", "1"));
 }
 
