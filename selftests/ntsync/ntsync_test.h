@@ -72,6 +72,17 @@ static inline void nt_sleep_until(clockid_t clock, __u64 when)
 }
 
 /*
+ * Between two looks at something that another thread is to change: longer and
+ * longer, because on one CPU a slow machine would do nothing but look.
+ */
+static inline void nt_pause(unsigned int *nr)
+{
+	unsigned int n = (*nr)++;
+
+	nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + (20000ULL << (n < 7 ? n : 7)));
+}
+
+/*
  * Sleep while *word is val, at most until the deadline (CLOCK_MONOTONIC).
  * May return early, as the futex call it is.
  */
@@ -383,6 +394,7 @@ struct nt_turns {
 static inline int nt_turn(struct nt_turns *turns, unsigned int k)
 {
 	__u64 deadline = nt_bound();
+	unsigned int nr = 0;
 	int who;
 
 	if (!nt_await(&turns->n, k + 1))
@@ -391,7 +403,7 @@ static inline int nt_turn(struct nt_turns *turns, unsigned int k)
 	while (!(who = atomic_load(&turns->who[k]))) {
 		if (nt_now(CLOCK_MONOTONIC) >= deadline)
 			return -1;
-		nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + 20000);
+		nt_pause(&nr);
 	}
 	return who - 1;
 }
@@ -526,6 +538,7 @@ static inline int nt_task_prio(pid_t pid, pid_t tid)
 static inline bool nt_task_asleep(pid_t pid, atomic_int *tid, atomic_uint *done)
 {
 	__u64 deadline = nt_bound();
+	unsigned int nr = 0;
 	int t;
 
 	while (nt_now(CLOCK_MONOTONIC) < deadline) {
@@ -534,7 +547,7 @@ static inline bool nt_task_asleep(pid_t pid, atomic_int *tid, atomic_uint *done)
 			return !atomic_load(done);
 		if (atomic_load(done))
 			return false;
-		nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + 20000);
+		nt_pause(&nr);
 	}
 	return false;
 }

@@ -268,6 +268,7 @@ static bool check(struct graph *g, const char *what)
 	for (i = 0; i < g->nb_nodes; i++) {
 		int eff = effective(&g->node[i]);
 		__u64 deadline = nt_bound();
+		unsigned int nr = 0;
 
 		/*
 		 * One that does not sleep may have a lock of the kernel that
@@ -279,7 +280,7 @@ static bool check(struct graph *g, const char *what)
 			eff = effective(&g->node[i]);
 			if (asleep)
 				break;
-			nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + 100000);
+			nt_pause(&nr);
 		}
 		if (eff != g->node[i].eff) {
 			note(g, "  after %s: thread %u has %d instead of %d\n",
@@ -297,6 +298,7 @@ static bool check(struct graph *g, const char *what)
 static bool asleep(struct node *n)
 {
 	__u64 deadline = nt_bound();
+	unsigned int nr = 0;
 	int seen = 0;
 
 	while (nt_now(CLOCK_MONOTONIC) < deadline) {
@@ -306,7 +308,7 @@ static bool asleep(struct node *n)
 			seen = 0;
 		else if (++seen == 2)
 			return !is_done(n);
-		nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + 50000);
+		nt_pause(&nr);
 	}
 	return false;
 }

@@ -420,7 +420,7 @@ TEST_F_TIMEOUT(storm, exact, NT_TEST_TIMEOUT)
 {
 	const char *scale = getenv("NTSYNC_SCALE"), *first = getenv("NTSYNC_SEED");
 	unsigned int i, nb = NB_STORMS * (scale ? atoi(scale) : 100) / 100;
-	unsigned int seed = first ? atoi(first) : 1;
+	unsigned int seed = first ? atoi(first) : 1, nr;
 	pthread_attr_t attr;
 
 	pthread_attr_init(&attr);
@@ -428,11 +428,12 @@ TEST_F_TIMEOUT(storm, exact, NT_TEST_TIMEOUT)
 	for (i = 0; i < NB_THREADS; i++) {
 		struct thread *t = &s->thread[i];
 
+		nr = 0;
 		t->seed = seed * NB_THREADS + i;
 		ASSERT_EQ(0, pthread_create(&t->thread, &attr, thread_fn, t));
 		/* An ordinary one, but not before there is a thread id. */
 		while (!atomic_load(&t->tid))
-			nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + 20000);
+			nt_pause(&nr);
 		ASSERT_EQ(0, sched_setscheduler(atomic_load(&t->tid), SCHED_OTHER,
 						&(struct sched_param) { 0 }));
 	}

@@ -109,12 +109,13 @@ static inline int actor_do(struct actor *a, int (*fn)(struct actor *a))
 static inline bool actor_asleep(struct actor *a)
 {
 	__u64 deadline = nt_bound();
+	unsigned int nr = 0;
 
 	while (nt_now(CLOCK_MONOTONIC) < deadline && !actor_done(a)) {
 		if (atomic_load(&a->entered) == atomic_load(&a->cmd) &&
 		    nt_task_state(getpid(), atomic_load(&a->tid)) == 'S')
 			return !actor_done(a);
-		nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + 20000);
+		nt_pause(&nr);
 	}
 	return false;
 }
