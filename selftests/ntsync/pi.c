@@ -699,8 +699,10 @@ TEST_F_TIMEOUT(chain, limited, NT_TEST_TIMEOUT)
 	/* The first link is the waiter's own. */
 	EXPECT_EQ(len < 17 ? len : 17, boosted);
 
+	ASSERT_TRUE(nt_write_file(MAX_DEPTH, "2"));
 	pthread_kill(self->waiter.thread, SIGUSR1);
 	EXPECT_EQ(-EINTR, actor_end(&self->waiter));
+	ASSERT_TRUE(nt_write_file(MAX_DEPTH, before));
 	for (i = 0; i < len; i++)
 		EXPECT_EQ(NORMAL, actor_prio(&self->node[i]));
 }
