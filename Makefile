@@ -69,11 +69,11 @@ shell: kernel selftests ## an interactive guest
 	@scripts/shell
 
 .PHONY: check
-check: deps-check ## everything that CI runs
+check: deps-check fetch ## everything that CI runs
 	@scripts/check
 
 .PHONY: check-all
-check-all: deps-check ## check, each prefix of the series, cross builds, more runs
+check-all: deps-check fetch ## check, each prefix of the series, cross builds, more runs
 	@scripts/check --all
 
 .PHONY: mutants
