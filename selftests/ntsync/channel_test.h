@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * For tests of channels: one function for each ioctl. Each returns what the ioctl
+ * returned, or -errno.
+ */
+#ifndef CHANNEL_TEST_H
+#define CHANNEL_TEST_H
+
+#include "pi_test.h"
+
+static inline int ch_create(int dev, __u32 depth)
+{
+	struct ntsync_channel_args args = { .max_depth = depth };
+
+	return nt_ioctl(dev, NTSYNC_IOC_CREATE_CHANNEL, &args);
+}
+
+static inline int ch_send_pi(int ch, __u32 policy, __u32 prio, __u64 payload, __u64 reply)
+{
+	struct ntsync_channel_send_args args = {
+		.policy = policy, .prio = prio, .payload_off = payload, .reply_off = reply,
+	};
+
+	return nt_ioctl(ch, NTSYNC_IOC_CHANNEL_SEND_PI, &args);
+}
+
+/* With nothing but the priority that the sender has. */
+static inline int ch_send(int ch, __u64 payload, __u64 reply)
+{
+	return ch_send_pi(ch, 0, 0, payload, reply);
+}
+
+static inline int ch_recv(int ch, struct ntsync_channel_recv_args *args)
+{
+	memset(args, 0xcc, sizeof(*args));
+	return nt_ioctl(ch, NTSYNC_IOC_CHANNEL_RECV, args);
+}
+
+static inline int ch_recv2(int ch, struct ntsync_channel_recv2_args *args)
+{
+	memset(args, 0xcc, sizeof(*args));
+	return nt_ioctl(ch, NTSYNC_IOC_CHANNEL_RECV2, args);
+}
+
+static inline int ch_try_recv2(int ch, struct ntsync_channel_recv2_args *args)
+{
+	memset(args, 0xcc, sizeof(*args));
+	return nt_ioctl(ch, NTSYNC_IOC_CHANNEL_TRY_RECV2, args);
+}
+
+static inline int ch_reply(int ch, __u64 id)
+{
+	return nt_ioctl(ch, NTSYNC_IOC_CHANNEL_REPLY, &id);
+}
+
+static inline int ch_register(int ch, __u32 tid, __u64 token)
+{
+	struct ntsync_channel_thread_args args = { .tid = tid, .token = token };
+
+	return nt_ioctl(ch, NTSYNC_IOC_CHANNEL_REGISTER_THREAD, &args);
+}
+
+static inline int ch_deregister(int ch, __u32 tid)
+{
+	return nt_ioctl(ch, NTSYNC_IOC_CHANNEL_DEREGISTER_THREAD, &tid);
+}
+
+static inline int ch_send_only(int ch)
+{
+	return nt_ioctl(ch, NTSYNC_IOC_CHANNEL_SEND_ONLY, NULL);
+}
+
+/*
+ * What an actor of pi_test.h can be told to do: objs[0] is the channel, and req
+ * what it sends or has received. The actor must be the first member.
+ */
+struct peer {
+	struct actor a;
+	struct ntsync_channel_send_args send;
+	struct ntsync_channel_recv2_args req;
+	__u64 reply;		/* id */
+};
+
+static inline struct peer *actor_peer(struct actor *a)
+{
+	return (struct peer *)a;
+}
+
+static inline int do_send(struct actor *a)
+{
+	struct ntsync_channel_send_args args = actor_peer(a)->send;
+
+	return nt_ioctl(a->objs[0], NTSYNC_IOC_CHANNEL_SEND_PI, &args);
+}
+
+static inline int do_recv(struct actor *a)
+{
+	return ch_recv2(a->objs[0], &actor_peer(a)->req);
+}
+
+static inline int do_try_recv(struct actor *a)
+{
+	return ch_try_recv2(a->objs[0], &actor_peer(a)->req);
+}
+
+static inline int do_reply(struct actor *a)
+{
+	return ch_reply(a->objs[0], actor_peer(a)->reply);
+}
+
+/* For FIXTURE_SETUP(): skip without channels. After open_device(), begin_rt() or begin_pi(). */
+#define need_channels(dev) do {						\
+	int __ch = ch_create((dev), 1);					\
+									\
+	if (__ch == -ENOTTY)						\
+		SKIP(return, "no channels in this kernel");		\
+	ASSERT_LE(0, __ch);						\
+	close(__ch);							\
+} while (0)
+
+/*
+ * The same for later patches: a request other than SEND_PI, RECV and REPLY. RECV2 would
+ * sleep, but it comes with REGISTER_THREAD.
+ */
+#define need_ioctl(dev, request) do {					\
+	int __ch = ch_create((dev), 1), __ret;				\
+									\
+	ASSERT_LE(0, __ch);						\
+	__ret = nt_ioctl(__ch, (request) == NTSYNC_IOC_CHANNEL_RECV2 ?	\
+			 NTSYNC_IOC_CHANNEL_REGISTER_THREAD : (request), NULL);	\
+	close(__ch);							\
+	if (__ret == -ENOTTY)						\
+		SKIP(return, "not in this kernel: " #request);		\
+	if (__ret >= 0)							\
+		close(__ret);						\
+} while (0)
+
+#endif
