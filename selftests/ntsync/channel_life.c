@@ -665,6 +665,30 @@ TEST_F_TIMEOUT(channel_life, pending_signal_restart, NT_TEST_TIMEOUT)
 	expect_nothing(self->one);
 }
 
+/* The same after a stop: the call that the handler interrupts is a restarted one. */
+TEST_F_TIMEOUT(channel_life, pending_stop_then_signal_restart, NT_TEST_TIMEOUT)
+{
+	struct child *receiver = self->receiver, *sender = self->sender;
+	unsigned int i;
+
+	use_channel(self, self->one);
+	handles(sender, SA_RESTART);
+	pends(sender);
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, kill(sender->pid, SIGSTOP));
+		ASSERT_NE(-1, child_stopped(sender));
+		ASSERT_EQ(0, kill(sender->pid, SIGCONT));
+		expect_asleep(sender);
+	}
+	ASSERT_EQ(0, child_signal(sender, SIGUSR1));
+	await_handler(sender);
+	expect_asleep(sender);
+	takes(receiver, sender);
+	expect_nothing(self->one);
+	finishes(receiver, sender);
+	expect_nothing(self->one);
+}
+
 /* It is sent again, so it is the last one of its priority. */
 TEST_F_TIMEOUT(channel_life, pending_signal_restart_order, NT_TEST_TIMEOUT)
 {

@@ -8,6 +8,56 @@
 
 #include "pi_test.h"
 
+/* The header may be older than the tests. */
+#ifndef NTSYNC_IOC_CREATE_CHANNEL
+struct ntsync_channel_args {
+	__u32 max_depth;
+	__u32 __pad;
+};
+
+struct ntsync_channel_send_args {
+	__u32 policy;
+	__u32 prio;
+	__u64 payload_off;
+	__u64 reply_off;
+};
+
+struct ntsync_channel_recv_args {
+	__u64 entry_id;
+	__u64 payload_off;
+	__u64 reply_off;
+	__u32 sender_tid;
+	__u32 prio;
+};
+
+struct ntsync_channel_recv2_args {
+	__u64 entry_id;
+	__u64 payload_off;
+	__u64 reply_off;
+	__u32 sender_tid;
+	__u32 prio;
+	__u64 thread_token;
+};
+
+struct ntsync_channel_thread_args {
+	__u32 tid;
+	__u32 __pad;
+	__u64 token;
+};
+
+#define NTSYNC_MAX_CHANNEL_DEPTH	1024
+#define NTSYNC_MAX_CHANNEL_THREADS	65536
+#define NTSYNC_IOC_CREATE_CHANNEL		_IOWR('N', 0x90, struct ntsync_channel_args)
+#define NTSYNC_IOC_CHANNEL_SEND_PI		_IOWR('N', 0x91, struct ntsync_channel_send_args)
+#define NTSYNC_IOC_CHANNEL_RECV			_IOWR('N', 0x92, struct ntsync_channel_recv_args)
+#define NTSYNC_IOC_CHANNEL_REPLY		_IOW('N', 0x93, __u64)
+#define NTSYNC_IOC_CHANNEL_REGISTER_THREAD	_IOW('N', 0x94, struct ntsync_channel_thread_args)
+#define NTSYNC_IOC_CHANNEL_DEREGISTER_THREAD	_IOW('N', 0x95, __u32)
+#define NTSYNC_IOC_CHANNEL_RECV2		_IOWR('N', 0x96, struct ntsync_channel_recv2_args)
+#define NTSYNC_IOC_CHANNEL_TRY_RECV2		_IOWR('N', 0x98, struct ntsync_channel_recv2_args)
+#define NTSYNC_IOC_CHANNEL_SEND_ONLY		_IO('N', 0x9a)
+#endif
+
 static inline int ch_create(int dev, __u32 depth)
 {
 	struct ntsync_channel_args args = { .max_depth = depth };

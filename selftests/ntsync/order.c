@@ -467,7 +467,7 @@ TEST_F_TIMEOUT(order, equal, NT_TEST_TIMEOUT)
 		  ARRAY_LEN(equal_waiters));
 }
 
-/* The same with 1000 waiters. */
+/* The same with 1000 waiters, scaled by NTSYNC_SCALE (in percent). */
 
 FIXTURE(crowd) {
 };
@@ -522,14 +522,20 @@ static unsigned int release_many(struct __test_metadata *_metadata, struct queue
 static void run_crowd(struct __test_metadata *_metadata, struct queue *q,
 		      enum mode mode, const struct nt_sched *sched, unsigned int n)
 {
-	queue_waiters(_metadata, q, mode, sched, n, MAX_WAITERS);
+	const char *scale = getenv("NTSYNC_SCALE");
+	unsigned int tenth = MAX_WAITERS / 10;
+
+	if (scale)
+		tenth = tenth * atoi(scale) / 100;
+	ASSERT_LE(10U, tenth);
+	queue_waiters(_metadata, q, mode, sched, n, 10 * tenth);
 	if (q->kind == SEM) {
-		EXPECT_EQ(0U, grant_turns(_metadata, q, 0, 500));
-		EXPECT_EQ(0U, release_many(_metadata, q, 500, 250));
-		EXPECT_EQ(0U, grant_turns(_metadata, q, 750, 900));
-		EXPECT_EQ(0U, release_many(_metadata, q, 900, 100));
+		EXPECT_EQ(0U, grant_turns(_metadata, q, 0, 5 * tenth));
+		EXPECT_EQ(0U, release_many(_metadata, q, 5 * tenth, 3 * tenth));
+		EXPECT_EQ(0U, grant_turns(_metadata, q, 8 * tenth, 9 * tenth));
+		EXPECT_EQ(0U, release_many(_metadata, q, 9 * tenth, tenth));
 	} else {
-		EXPECT_EQ(0U, grant_turns(_metadata, q, 0, MAX_WAITERS));
+		EXPECT_EQ(0U, grant_turns(_metadata, q, 0, 10 * tenth));
 	}
 	finish_waiters(_metadata, q);
 }
