@@ -335,9 +335,20 @@ static bool child_asleep(struct child *c)
 	return nt_task_asleep(c->pid, &c->entered, &c->done);
 }
 
+/*
+ * On its way to sleep it may hold a lock of the kernel that the controller has
+ * just waited for. That is over when it goes on.
+ */
 static int child_prio(struct child *c)
 {
-	return nt_task_prio(c->pid, atomic_load(&c->task));
+	__u64 deadline = nt_bound();
+	unsigned int nr = 0;
+	int prio;
+
+	while ((prio = nt_task_prio(c->pid, atomic_load(&c->task))) == FIFO(CONTROLLER_PRIO) &&
+	       nt_now(CLOCK_MONOTONIC) < deadline)
+		nt_pause(&nr);
+	return prio;
 }
 
 static int own_prio(struct child *c)
