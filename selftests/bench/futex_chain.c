@@ -12,12 +12,9 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
+#include "bench.h"
 
 #define MAX_LEN		33
 #define NB_ROUNDS	31
@@ -25,14 +22,6 @@
 
 static atomic_uint lock[MAX_LEN];
 static atomic_uint ready;
-
-static uint64_t now(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
 
 /* Owns the lock of its number, and waits for the next one if there is one. */
 static void *owner(void *arg)
@@ -48,13 +37,6 @@ static void *owner(void *arg)
 	return NULL;
 }
 
-static int compare(const void *a, const void *b)
-{
-	const uint64_t *x = a, *y = b;
-
-	return (*x > *y) - (*x < *y);
-}
-
 /* Up and down the chain that begins at @first. */
 static uint64_t measure(int first)
 {
@@ -68,8 +50,7 @@ static uint64_t measure(int first)
 			syscall(SYS_futex, &lock[first], FUTEX_LOCK_PI_PRIVATE, 0, &ts, NULL, 0);
 		rounds[i] = (now(CLOCK_MONOTONIC) - begin) / NB_OPS;
 	}
-	qsort(rounds, NB_ROUNDS, sizeof(rounds[0]), compare);
-	return rounds[NB_ROUNDS / 2];
+	return median(rounds, NB_ROUNDS);
 }
 
 int main(void)

@@ -11,34 +11,15 @@
  */
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 #include <linux/ntsync.h>
+#include "bench.h"
 
 #define NB_ROUNDS	15
 #define NB_OPS		1000
 
 static int channel, there[2], back[2];
-
-static uint64_t now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
-
-static void must(int ret, const char *what)
-{
-	if (ret < 0) {
-		perror(what);
-		exit(1);
-	}
-}
 
 static void *serve_channel(void *arg)
 {
@@ -88,13 +69,6 @@ static const struct {
 	{ "pipe-round-trip", serve_pipe, ask_pipe },
 };
 
-static int compare(const void *a, const void *b)
-{
-	const uint64_t *x = a, *y = b;
-
-	return (*x > *y) - (*x < *y);
-}
-
 int main(void)
 {
 	struct ntsync_channel_args args = { .max_depth = 16 };
@@ -112,14 +86,13 @@ int main(void)
 	for (i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
 		must(-pthread_create(&thread, NULL, ways[i].serve, NULL), "pthread_create");
 		for (j = 0; j < NB_ROUNDS; j++) {
-			begin = now();
+			begin = now(CLOCK_MONOTONIC);
 			for (k = 0; k < NB_OPS; k++)
 				ways[i].ask();
-			rounds[j] = (now() - begin) / NB_OPS;
+			rounds[j] = (now(CLOCK_MONOTONIC) - begin) / NB_OPS;
 		}
-		qsort(rounds, NB_ROUNDS, sizeof(rounds[0]), compare);
 		printf("bench: %s %llu\n", ways[i].name,
-		       (unsigned long long)rounds[NB_ROUNDS / 2]);
+		       (unsigned long long)median(rounds, NB_ROUNDS));
 	}
 	fflush(stdout);
 	_exit(0);

@@ -11,34 +11,15 @@
  */
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 #include <linux/ntsync.h>
+#include "bench.h"
 
 #define NB_ROUNDS	31
 #define NB_OPS		2000
 
 static int dev, sem, mutex, event;
-
-static uint64_t now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
-
-static void must(int ret, const char *what)
-{
-	if (ret < 0) {
-		perror(what);
-		exit(1);
-	}
-}
 
 static void acquire(int obj)
 {
@@ -90,13 +71,6 @@ static const struct {
 	{ "event-set-wait", op_event },
 };
 
-static int compare(const void *a, const void *b)
-{
-	const uint64_t *x = a, *y = b;
-
-	return (*x > *y) - (*x < *y);
-}
-
 static void *sleeper(void *arg)
 {
 	(void)arg;
@@ -124,13 +98,12 @@ int main(void)
 
 	for (i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
 		for (j = 0; j < NB_ROUNDS; j++) {
-			begin = now();
+			begin = now(CLOCK_MONOTONIC);
 			for (k = 0; k < NB_OPS; k++)
 				ops[i].op();
-			rounds[j] = (now() - begin) / NB_OPS;
+			rounds[j] = (now(CLOCK_MONOTONIC) - begin) / NB_OPS;
 		}
-		qsort(rounds, NB_ROUNDS, sizeof(rounds[0]), compare);
-		printf("bench: %s %llu\n", ops[i].name, (unsigned long long)rounds[NB_ROUNDS / 2]);
+		printf("bench: %s %llu\n", ops[i].name, (unsigned long long)median(rounds, NB_ROUNDS));
 	}
 	return 0;
 }

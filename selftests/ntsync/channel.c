@@ -64,20 +64,6 @@ CHECK_FIELD(thread_args, token, 8);
 static_assert(NTSYNC_MAX_CHANNEL_DEPTH == 1024, "depth");
 static_assert(NTSYNC_MAX_CHANNEL_THREADS == 65536, "threads");
 
-static void nap(void)
-{
-	nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + 500000);
-}
-
-#define poll_until(cond) ({						\
-	__u64 __deadline = nt_bound();					\
-	bool __ok;							\
-									\
-	while (!(__ok = (cond)) && nt_now(CLOCK_MONOTONIC) < __deadline) \
-		nap();							\
-	__ok;								\
-})
-
 /*
  * An ioctl of the controlling thread, or of another process, that sleeps only if
  * something is wrong, or not for long. The alarm ends it with -EINTR.

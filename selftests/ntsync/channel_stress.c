@@ -132,15 +132,6 @@ static void nap(unsigned int usec)
 	nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + usec * 1000ULL);
 }
 
-#define poll_until(cond) ({						\
-	__u64 __deadline = nt_bound();					\
-	bool __ok;							\
-									\
-	while (!(__ok = (cond)) && nt_now(CLOCK_MONOTONIC) < __deadline) \
-		nap(500);						\
-	__ok;								\
-})
-
 static enum phase phase(void)
 {
 	return atomic_load(&s->phase);

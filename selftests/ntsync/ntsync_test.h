@@ -27,6 +27,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <linux/futex.h>
 #include <linux/ntsync.h>
@@ -80,6 +81,39 @@ static inline void nt_pause(unsigned int *nr)
 	unsigned int n = (*nr)++;
 
 	nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + (20000ULL << (n < 7 ? n : 7)));
+}
+
+/* Wait until @cond is true, and tell whether it is. It is evaluated each time. */
+#define poll_until(cond) ({						\
+	__u64 __deadline = nt_bound();					\
+	unsigned int __nr = 0;						\
+	bool __ok;							\
+									\
+	while (!(__ok = (cond)) && nt_now(CLOCK_MONOTONIC) < __deadline) \
+		nt_pause(&__nr);					\
+	__ok;								\
+})
+
+/*
+ * waitpid() of a process with threads, by a real-time task. As a normal task for the moment:
+ * reaping it drops its entries in /proc, and the kernel spins there (shrink_dcache_tree())
+ * as long as somebody else is about to drop one of them. That may be the last thread of that
+ * process, which cannot go on below the caller.
+ */
+static inline pid_t nt_waitpid(pid_t pid, int *status, int flags)
+{
+	struct sched_param normal = { 0 }, param;
+	int policy = sched_getscheduler(0), err;
+	pid_t ret;
+
+	if (sched_getparam(0, &param) || sched_setscheduler(0, SCHED_OTHER, &normal))
+		abort();
+	ret = waitpid(pid, status, flags);
+	err = errno;
+	if (sched_setscheduler(0, policy, &param))
+		abort();
+	errno = err;
+	return ret;
 }
 
 /*

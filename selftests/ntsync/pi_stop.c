@@ -53,20 +53,6 @@ static __attribute__((constructor)) void hold(void)
 	}
 }
 
-static void nap(void)
-{
-	nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + 500000);
-}
-
-#define poll_until(cond) ({						\
-	__u64 __deadline = nt_bound();					\
-	bool __ok;							\
-									\
-	while (!(__ok = (cond)) && nt_now(CLOCK_MONOTONIC) < __deadline) \
-		nap();							\
-	__ok;								\
-})
-
 /* A process, or a thread of one, that does what it is told. In shared memory. */
 struct child {
 	pid_t pid;
@@ -298,7 +284,7 @@ static int child_reap(struct child *c)
 {
 	int status = -1;
 
-	if (!poll_until(waitpid(c->pid, &status, WNOHANG | __WALL) == c->pid &&
+	if (!poll_until(nt_waitpid(c->pid, &status, WNOHANG | __WALL) == c->pid &&
 			!WIFSTOPPED(status)))
 		return -1;
 	c->forked = false;

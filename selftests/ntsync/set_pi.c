@@ -66,16 +66,6 @@ static int set_pi(int event, __u32 prio)
 	return set_pi_args(event, 0, SCHED_FIFO, prio, 0);
 }
 
-#define poll_until(cond) ({						\
-	__u64 __deadline = nt_bound();					\
-	unsigned int __nr = 0;						\
-	bool __ok;							\
-									\
-	while (!(__ok = (cond)) && nt_now(CLOCK_MONOTONIC) < __deadline) \
-		nt_pause(&__nr);					\
-	__ok;								\
-})
-
 /* What the threads of a test use. */
 struct objs {
 	int dev;
