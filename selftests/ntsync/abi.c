@@ -279,12 +279,12 @@ TEST_F(wait, bad_flags)
 	check_untouched();
 }
 
-/* The field may get a meaning as a descriptor: this one is not open. */
-TEST_F(wait, bad_pad)
+/* A descriptor that is not open; without the feature no value is allowed. */
+TEST_F(wait, bad_uring_fd)
 {
 	struct nt_wait w = {
 		.dev = self->dev, .all = variant->all, .objs = self->objs,
-		.count = NB_OBJS, .owner = 7, .pad = INT_MAX,
+		.count = NB_OBJS, .owner = 7, .uring_fd = INT_MAX,
 	};
 	int ret = nt_wait(&w);
 

@@ -376,7 +376,7 @@ struct nt_wait {
 	int alert;
 	__u64 timeout;		/* 0: nt_bound() */
 	__u32 flags;
-	__u32 pad;
+	__u32 uring_fd;
 	__u32 index;		/* result; poisoned before */
 };
 
@@ -390,7 +390,7 @@ static inline int nt_wait(struct nt_wait *w)
 		.flags = w->flags,
 		.owner = w->owner,
 		.alert = w->alert,
-		.pad = w->pad,
+		.uring_fd = w->uring_fd,
 	};
 	int ret;
 
