@@ -358,13 +358,16 @@ static int put_back(struct env *e, enum kind k)
 {
 	struct ntsync_channel_recv_args req;
 	int fd = e->obj[k], ret;
+	struct ntsync_sem_args sem;
 	__u32 index, owner;
 
 	switch (k) {
 	case SEM:
-		while (!nt_try_any(e->dev, 1, &fd, OTHER, 0, &index))
+		/* A try that fails may sleep for a moment, and let the waiter run. */
+		while (!(ret = nt_ioctl(fd, NTSYNC_IOC_SEM_READ, &sem)) && sem.count &&
+		       !(ret = nt_try_any(e->dev, 1, &fd, OTHER, 0, &index)))
 			;
-		return 0;
+		return ret;
 	case MUTEX:
 	case DEAD:
 		owner = nt_mutex_owner(fd);
@@ -2342,21 +2345,30 @@ TEST_F_TIMEOUT(aggregate_channel, other_source, NT_TEST_TIMEOUT)
 	}
 }
 
-/* It was told, and sleeps elsewhere: somebody else gets the request. */
+/*
+ * It was told, and sleeps elsewhere: somebody else gets the request, also if it has another one
+ * in hand and so remains a receiver.
+ */
 TEST_F_TIMEOUT(aggregate_channel, sleeps_elsewhere, NT_TEST_TIMEOUT)
 {
-	struct agent *d = self->d, *s = self->s, *r = self->r;
+	struct agent *d = self->d, *s = self->s, *s2 = self->s2, *r = self->r;
 	unsigned int i;
+	__u64 held = 0;
 
 	ASSERT_EQ(0, set_own(d, 20));
-	for (i = 0; i < 3; i++) {
+	for (i = 0; i < 6; i++) {
+		if (i >= 3) {
+			sends(s2, 30);
+			takes(d, s2);
+			held = d->p.req.entry_id;
+		}
 		waits(d, source_of(&self->e, FD), obj(self->ch[0]));
 		receives(r, self->ch[0]);
 		sends(s, 50);
 		told(d, 1);
 		lent(d, 50);
 		sleeps_on(r);
-		switch (i) {
+		switch (i % 3) {
 		case 0:
 			waits_for(&d->p.a, self->e.never);
 			break;
@@ -2368,11 +2380,21 @@ TEST_F_TIMEOUT(aggregate_channel, sleeps_elsewhere, NT_TEST_TIMEOUT)
 			break;
 		}
 		gets(r, s);
-		sleeps_on(d);
+		still_asleep(d);
+		if (i < 3)
+			lent_nothing(d);
+		else
+			lent(d, 30);
 		lent(r, 50);
 		replies(r, s);
 		lent_nothing(r);
 		interrupt(d);
+		if (i >= 3) {
+			d->p.a.objs[0] = self->ch[0];
+			d->p.req.entry_id = held;
+			replies(d, s2);
+		}
+		lent_nothing(d);
 	}
 }
 
