@@ -34,6 +34,13 @@
 #include <linux/time_types.h>
 #include "kselftest_harness.h"
 
+/* The header may be older than the tests. */
+#ifdef NTSYNC_INDEX_URING_READY
+#define NT_URING_FD	uring_fd
+#else
+#define NT_URING_FD	pad
+#endif
+
 #ifndef SCHED_DEADLINE
 #define SCHED_DEADLINE 6
 #endif
@@ -390,7 +397,7 @@ static inline int nt_wait(struct nt_wait *w)
 		.flags = w->flags,
 		.owner = w->owner,
 		.alert = w->alert,
-		.uring_fd = w->uring_fd,
+		.NT_URING_FD = w->uring_fd,
 	};
 	int ret;
 

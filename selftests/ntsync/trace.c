@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The trace events of waits and boosts: which, in what order, and what is in them.
+ * The trace events of waits, boosts and channels: which, in what order, and what is in them.
  */
+#include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/mount.h>
-#include "pi_test.h"
+#include "channel_test.h"
 
 #define TRACING		"/sys/kernel/tracing"
 #define EVENTS		TRACING "/events/ntsync"
@@ -13,6 +15,8 @@ FIXTURE(trace) {
 	int mutex[2];
 	struct actor owner;
 	struct actor waiter;
+	struct peer sender;
+	struct peer receiver;
 	char *text;
 	char *pos;
 };
@@ -93,13 +97,18 @@ static bool next_is(char **pos, pid_t tid, const char *event)
 	return false;
 }
 
-/* The number by which the kernel calls the object of the first boost. */
-static unsigned int first_obj(const char *text)
+/* The number by which the kernel calls what the first event of this kind is about. */
+static unsigned int first_number(const char *text, const char *event)
 {
-	const char *boost = strstr(text, "ntsync_boost: obj=");
+	const char *line = strstr(text, event);
 
-	return boost ? atoi(boost + strlen("ntsync_boost: obj=")) : 0;
+	return line ? atoi(line + strlen(event)) : 0;
 }
+
+#define NEXT(tid, ...) do {						\
+	snprintf(want, sizeof(want), __VA_ARGS__);			\
+	EXPECT_TRUE(next_is(&pos, (tid), want));			\
+} while (0)
 
 TEST_F_TIMEOUT(trace, boost, NT_TEST_TIMEOUT)
 {
@@ -129,13 +138,9 @@ TEST_F_TIMEOUT(trace, boost, NT_TEST_TIMEOUT)
 	ASSERT_TRUE(nt_write_file(EVENTS "/enable", "0"));
 
 	ASSERT_TRUE(read_trace(self->text));
-	obj = first_obj(self->text);
+	obj = first_number(self->text, "ntsync_boost: obj=");
 	EXPECT_NE(0U, obj);
 
-#define NEXT(tid, ...) do {						\
-	snprintf(want, sizeof(want), __VA_ARGS__);			\
-	EXPECT_TRUE(next_is(&pos, (tid), want));			\
-} while (0)
 	NEXT(waiter, "ntsync_boost: obj=%u cause=wait donor=%d owner=%d lent=19 prio=19",
 	     obj, waiter, owner);
 	NEXT(waiter, "ntsync_wait_begin: owner=22 all prio=19 objs={0x%x,0x%x}", obj + 1, obj);
@@ -153,5 +158,100 @@ TEST_F_TIMEOUT(trace, boost, NT_TEST_TIMEOUT)
 	NEXT(waiter, "ntsync_wait_end: owner=22 ret=-110 index=-1");
 	EXPECT_FALSE(next_is(&pos, 0, ""));
 }
+
+/* A request to a receiver that sleeps, which is lent what it has, twice. */
+TEST_F_TIMEOUT(trace, request, NT_TEST_TIMEOUT)
+{
+	int ch = ch_create(self->dev, 1);
+	char want[256], *pos = self->text;
+	pid_t sender, receiver;
+	unsigned int obj;
+
+	if (ch == -ENOTTY)
+		SKIP(return, "no channels in this kernel");
+	ASSERT_LE(0, ch);
+	self->sender.a.objs[0] = ch;
+	self->receiver.a.objs[0] = ch;
+	ASSERT_EQ(0, actor_start(&self->sender.a, self->dev, 80));
+	ASSERT_EQ(0, actor_start(&self->receiver.a, self->dev, 0));
+	sender = atomic_load(&self->sender.a.tid);
+	receiver = atomic_load(&self->receiver.a.tid);
+
+	actor_begin(&self->receiver.a, do_recv);
+	ASSERT_TRUE(actor_asleep(&self->receiver.a));
+	actor_begin(&self->sender.a, do_send);
+	ASSERT_EQ(0, actor_end(&self->receiver.a));
+	ASSERT_TRUE(actor_asleep(&self->sender.a));
+	self->receiver.reply = self->receiver.req.entry_id;
+	ASSERT_EQ(0, actor_do(&self->receiver.a, do_reply));
+	ASSERT_EQ(0, actor_end(&self->sender.a));
+	ASSERT_TRUE(nt_write_file(EVENTS "/enable", "0"));
+
+	ASSERT_TRUE(read_trace(self->text));
+	obj = first_number(self->text, "ntsync_channel_send: channel=");
+	EXPECT_NE(0U, obj);
+	NEXT(sender, "ntsync_channel_send: channel=%u id=1 sender=%d prio=19", obj, sender);
+	NEXT(sender, "ntsync_boost: obj=%u cause=wait donor=%d owner=%d lent=19 prio=19",
+	     obj, sender, receiver);
+	NEXT(receiver, "ntsync_boost: obj=%u cause=acquire donor=%d owner=%d lent=19 prio=19",
+	     obj, sender, receiver);
+	NEXT(receiver, "ntsync_boost_end: obj=%u cause=leave owner=%d prio=19", obj, receiver);
+	NEXT(receiver, "ntsync_channel_recv: channel=%u id=1 sender=%d prio=19", obj, sender);
+	NEXT(receiver, "ntsync_channel_reply: channel=%u id=1 sender=%d prio=19", obj, sender);
+	NEXT(receiver, "ntsync_boost_end: obj=%u cause=release owner=%d prio=120", obj, receiver);
+	NEXT(sender, "ntsync_channel_send_end: channel=%u id=1 ret=0", obj);
+	EXPECT_FALSE(next_is(&pos, 0, ""));
+	close(ch);
+}
+
+#ifdef NTSYNC_IOC_AGGREGATE_WAIT
+static int do_aggregate(struct actor *a)
+{
+	struct ntsync_source sources[] = {
+		{ .type = NTSYNC_SOURCE_OBJECT, .fd = a->objs[0] },
+		{ .type = NTSYNC_SOURCE_FD, .fd = a->objs[1], .events = POLLIN },
+	};
+	struct ntsync_aggregate_wait_args args = {
+		.timeout = nt_bound(), .sources = (uintptr_t)sources, .nb_sources = 2,
+		.owner = a->id,
+	};
+
+	return nt_ioctl(a->dev, NTSYNC_IOC_AGGREGATE_WAIT, &args);
+}
+
+/* The descriptor that ends it has no number, but an index. */
+TEST_F_TIMEOUT(trace, aggregate, NT_TEST_TIMEOUT)
+{
+	pid_t waiter = atomic_load(&self->waiter.tid);
+	char want[256], *pos = self->text;
+	int efd = eventfd(0, EFD_CLOEXEC);
+	unsigned int obj;
+
+	ASSERT_LE(0, efd);
+	acquires(&self->owner, self->mutex[0]);
+	self->waiter.objs[0] = self->mutex[0];
+	self->waiter.objs[1] = efd;
+	actor_begin(&self->waiter, do_aggregate);
+	if (!actor_asleep(&self->waiter)) {
+		ASSERT_EQ(-ENOTTY, actor_end(&self->waiter));
+		SKIP(return, "no AGGREGATE_WAIT in this kernel");
+	}
+	ASSERT_EQ(0, eventfd_write(efd, 1));
+	ASSERT_EQ(0, actor_end(&self->waiter));
+	ASSERT_TRUE(nt_write_file(EVENTS "/enable", "0"));
+
+	ASSERT_TRUE(read_trace(self->text));
+	obj = first_number(self->text, "ntsync_boost: obj=");
+	EXPECT_NE(0U, obj);
+	NEXT(waiter, "ntsync_boost: obj=%u cause=wait donor=%d owner=%d lent=19 prio=19",
+	     obj, waiter, atomic_load(&self->owner.tid));
+	NEXT(waiter, "ntsync_wait_begin: owner=22 aggregate prio=19 objs={0x%x}", obj);
+	NEXT(waiter, "ntsync_boost_end: obj=%u cause=leave owner=%d prio=120", obj,
+	     atomic_load(&self->owner.tid));
+	NEXT(waiter, "ntsync_wait_end: owner=22 ret=0 index=1");
+	EXPECT_FALSE(next_is(&pos, 0, ""));
+	close(efd);
+}
+#endif
 
 TEST_HARNESS_MAIN
