@@ -686,7 +686,7 @@ TEST_F_TIMEOUT(aggregate, pointers, NT_TEST_TIMEOUT)
 	char *p;
 
 	p = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, (void *)p);
+	ASSERT_TRUE((void *)p != MAP_FAILED);
 	src = (struct ntsync_source *)(p + size) - 1;
 	*src = obj(event);
 	ASSERT_EQ(0, mprotect(p + size, size, PROT_NONE));

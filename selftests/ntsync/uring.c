@@ -1334,7 +1334,7 @@ static void run_single(struct __test_metadata *_metadata, FIXTURE_DATA(uring) *s
 	l->nb = 2 * ARRAY_LEN(ops);
 	free(l->seen);
 	l->seen = calloc(l->nb, 1);
-	ASSERT_NE(NULL, l->seen);
+	ASSERT_TRUE(l->seen != NULL);
 	for (i = 0; i < l->nb; i++) {
 		looks(-ETIMEDOUT, NT_POISON);
 		if (i & 1)
