@@ -2398,6 +2398,22 @@ TEST_F_TIMEOUT(aggregate_channel, sleeps_elsewhere, NT_TEST_TIMEOUT)
 	}
 }
 
+/* It was told of a request that somebody else took: the next one wakes who sleeps. */
+TEST_F_TIMEOUT(aggregate_channel, late_comer, NT_TEST_TIMEOUT)
+{
+	struct agent *d = self->d, *d2 = self->d2, *s = self->s, *r = self->r;
+
+	waits(d, obj(self->ch[0]));
+	sends(s, 50);
+	told(d, 0);
+	takes(d2, s);
+	replies(d2, s);
+	receives(r, self->ch[0]);
+	sends(s, 50);
+	gets(r, s);
+	replies(r, s);
+}
+
 /* It was told, or is just to be, and is gone without having taken the request. */
 TEST_F_TIMEOUT(aggregate_channel, gone, NT_TEST_TIMEOUT)
 {
