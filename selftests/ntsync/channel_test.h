@@ -58,6 +58,48 @@ struct ntsync_channel_thread_args {
 #define NTSYNC_IOC_CHANNEL_SEND_ONLY		_IO('N', 0x9a)
 #endif
 
+#ifndef NTSYNC_IOC_EVENT_SET_PI
+struct ntsync_event_set_pi_args {
+	__u32 flags;
+	__u32 policy;
+	__u32 prio;
+	__u32 __pad;
+};
+
+#define NTSYNC_IOC_EVENT_SET_PI	_IOW('N', 0x8e, struct ntsync_event_set_pi_args)
+#endif
+
+#ifndef NTSYNC_IOC_AGGREGATE_WAIT
+#define NTSYNC_SOURCE_OBJECT	1
+#define NTSYNC_SOURCE_FD	2
+#define NTSYNC_MAX_SOURCES	64
+#define NTSYNC_INDEX_NONE	0xffffffffu
+
+struct ntsync_source {
+	__u32 type;
+	__u32 events;
+	__u32 fd;
+	__u32 __pad;
+};
+
+struct ntsync_aggregate_wait_args {
+	__u64 timeout;
+	__u64 sources;
+	__u32 nb_sources;
+	__u32 fired_index;
+	__u32 flags;
+	__u32 owner;
+	__u32 fired_events;
+	__u32 __pad;
+};
+
+#define NTSYNC_IOC_AGGREGATE_WAIT	_IOWR('N', 0x97, struct ntsync_aggregate_wait_args)
+#endif
+
+#ifndef NTSYNC_INDEX_URING_READY
+#define NTSYNC_INDEX_URING_READY	0xfffffffeu
+#endif
+
 static inline int ch_create(int dev, __u32 depth)
 {
 	struct ntsync_channel_args args = { .max_depth = depth };

@@ -18,18 +18,6 @@
 #include <sys/wait.h>
 #include <linux/capability.h>
 
-/* The header may be older than the test. */
-#ifndef NTSYNC_IOC_EVENT_SET_PI
-struct ntsync_event_set_pi_args {
-	__u32 flags;
-	__u32 policy;
-	__u32 prio;
-	__u32 __pad;
-};
-
-#define NTSYNC_IOC_EVENT_SET_PI	_IOW('N', 0x8e, struct ntsync_event_set_pi_args)
-#endif
-
 #define HOLD_VAR	"NTSYNC_SET_PI_HOLD"
 #define NB_CONSUMERS	4
 #define NB_WAITERS	40

@@ -204,7 +204,6 @@ TEST_F_TIMEOUT(trace, request, NT_TEST_TIMEOUT)
 	close(ch);
 }
 
-#ifdef NTSYNC_IOC_AGGREGATE_WAIT
 static int do_aggregate(struct actor *a)
 {
 	struct ntsync_source sources[] = {
@@ -252,6 +251,5 @@ TEST_F_TIMEOUT(trace, aggregate, NT_TEST_TIMEOUT)
 	EXPECT_FALSE(next_is(&pos, 0, ""));
 	close(efd);
 }
-#endif
 
 TEST_HARNESS_MAIN

@@ -22,47 +22,6 @@
 #include <liburing.h>
 #endif
 
-/* The header may be older than the test. */
-#ifndef NTSYNC_INDEX_URING_READY
-#define NTSYNC_INDEX_URING_READY	0xFFFFFFFEU
-#endif
-
-#ifndef NTSYNC_IOC_EVENT_SET_PI
-struct ntsync_event_set_pi_args {
-	__u32 flags;
-	__u32 policy;
-	__u32 prio;
-	__u32 __pad;
-};
-
-#define NTSYNC_IOC_EVENT_SET_PI	_IOW('N', 0x8e, struct ntsync_event_set_pi_args)
-#endif
-
-#ifndef NTSYNC_IOC_AGGREGATE_WAIT
-#define NTSYNC_SOURCE_OBJECT	1
-#define NTSYNC_SOURCE_FD	2
-
-struct ntsync_source {
-	__u32 type;
-	__u32 events;
-	__u32 fd;
-	__u32 __pad;
-};
-
-struct ntsync_aggregate_wait_args {
-	__u64 timeout;
-	__u64 sources;
-	__u32 nb_sources;
-	__u32 fired_index;
-	__u32 flags;
-	__u32 owner;
-	__u32 fired_events;
-	__u32 __pad;
-};
-
-#define NTSYNC_IOC_AGGREGATE_WAIT	_IOWR('N', 0x97, struct ntsync_aggregate_wait_args)
-#endif
-
 #define READY		NTSYNC_INDEX_URING_READY
 
 /* The field was once called pad. */
