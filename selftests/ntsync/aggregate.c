@@ -10,12 +10,11 @@
  *
  * The numbers of rounds are scaled by NTSYNC_SCALE (in percent).
  */
-#include "channel_test.h"
+#include "descriptor_test.h"
 #include <assert.h>
 #include <poll.h>
 #include <stddef.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -53,20 +52,6 @@ static __attribute__((constructor)) void hold(void)
 		for (;;)
 			pause();
 	}
-}
-
-static unsigned int scaled(unsigned int n)
-{
-	const char *scale = getenv("NTSYNC_SCALE");
-
-	n = (unsigned long long)n * (scale ? strtoul(scale, NULL, 10) : 100) / 100;
-	return n ? n : 1;
-}
-
-static unsigned int rnd(unsigned int *seed, unsigned int n)
-{
-	*seed = *seed * 1664525 + 1013904223;
-	return (*seed >> 8) % n;
 }
 
 /* A thread that does what it is told. The controlling thread can wait as one, too. */
@@ -161,36 +146,6 @@ static bool is_done(struct agent *g)
 static int kick(struct agent *g)
 {
 	return syscall(SYS_tgkill, getpid(), tid_of(g), SIGUSR1) ? -errno : 0;
-}
-
-static int move_to(pid_t tid, int cpu)
-{
-	cpu_set_t set;
-	int i;
-
-	CPU_ZERO(&set);
-	for (i = 0; i < CPU_SETSIZE; i++)
-		if (cpu < 0 || i == cpu)
-			CPU_SET(i, &set);
-	return sched_setaffinity(tid, sizeof(set), &set) ? -errno : 0;
-}
-
-static int raise_fd(int fd)
-{
-	return eventfd_write(fd, 1) ? -errno : 0;
-}
-
-/* What was written to it, 0 if nothing. */
-static __u64 drain(int fd)
-{
-	eventfd_t n;
-
-	return eventfd_read(fd, &n) ? 0 : n;
-}
-
-static int set(int event)
-{
-	return nt_event(event, NTSYNC_IOC_EVENT_SET, NULL);
 }
 
 #define falls_asleep(g) do {						\

@@ -10,12 +10,11 @@
  * The tests with a ring need liburing (NTSYNC_HAVE_LIBURING, -luring) and are skipped
  * without it. The numbers of rounds are scaled by NTSYNC_SCALE (in percent).
  */
-#include "channel_test.h"
+#include "descriptor_test.h"
 #include <assert.h>
 #include <poll.h>
 #include <stddef.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #ifdef NTSYNC_HAVE_LIBURING
@@ -44,60 +43,15 @@ static_assert(URING_FD == 36 && sizeof(struct ntsync_wait_args) == 40, "uring_fd
 /* No test of many rounds begins another one after that: see grant_race.c. */
 #define BUDGET_NSEC	(2 * NT_NSEC_PER_SEC)
 
-static unsigned int scaled(unsigned int n)
-{
-	const char *scale = getenv("NTSYNC_SCALE");
-
-	n = (unsigned long long)n * (scale ? strtoul(scale, NULL, 10) : 100) / 100;
-	return n ? n : 1;
-}
-
-static unsigned int rnd(unsigned int *seed, unsigned int n)
-{
-	*seed = *seed * 1664525 + 1013904223;
-	return (*seed >> 8) % n;
-}
-
 static void nap(unsigned int usec)
 {
 	nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + usec * 1000ULL);
-}
-
-/* -1: to all */
-static int move_to(pid_t tid, int cpu)
-{
-	cpu_set_t set;
-	int i;
-
-	CPU_ZERO(&set);
-	for (i = 0; i < CPU_SETSIZE; i++)
-		if (cpu < 0 || i == cpu)
-			CPU_SET(i, &set);
-	return sched_setaffinity(tid, sizeof(set), &set) ? -errno : 0;
 }
 
 /* The calling thread becomes an ordinary one. */
 static int relax(void)
 {
 	return set_sched(0, SCHED_OTHER, 0);
-}
-
-static int raise_fd(int fd)
-{
-	return eventfd_write(fd, 1) ? -errno : 0;
-}
-
-/* What was written to it, 0 if nothing. */
-static __u64 drain(int fd)
-{
-	eventfd_t n;
-
-	return eventfd_read(fd, &n) ? 0 : n;
-}
-
-static int set(int event)
-{
-	return nt_event(event, NTSYNC_IOC_EVENT_SET, NULL);
 }
 
 static int set_pi(int event, __u32 prio)
