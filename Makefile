@@ -81,9 +81,8 @@ mutants: kernel selftests ## show that each planted bug is caught
 	@scripts/mutants
 
 .PHONY: bench
-bench: tree ## what operations cost here and upstream, in instructions
-	@scripts/kernel base
-	@scripts/kernel vm
+bench: tree deps-check ## what operations cost here and upstream, in instructions
+	@[ "$(NATIVE)" = 1 ] || { scripts/kernel base && scripts/kernel vm; }
 	@scripts/selftests
 	@scripts/bench
 

@@ -146,7 +146,7 @@ driver_module() {
 
 # check_lane LANE: misuse, with the list of known ones, if there is no such lane.
 check_lane() {
-	lane_list | grep -qxF -e "$1" ||
+	lane_list | grep -xF -e "$1" >/dev/null ||
 		usage_die "unknown lane '$1'; known lanes: $(lane_list | paste -sd ' ')"
 }
 

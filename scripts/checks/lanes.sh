@@ -104,7 +104,7 @@ check_guest() {
 	empty "guest interrupted" "$W/out" "it leaves processes or files behind"
 }
 
-declare_check inversion "inversion and cost of a mutex in guest time that counts instructions"
+declare_check inversion "inversion in guest time that counts instructions"
 check_inversion() {
 	local status=0
 	have_kernel vm base || { not_ok inversion "lane vm or base does not build"; return; }
@@ -114,10 +114,17 @@ check_inversion() {
 		"$ROOT/scripts/boot" || status=$?
 	judged inversion "$(readlink -f "$BUILD/runs/vm/latest")" "$status" "$OUT/inversion.log"
 	grep -ho 'the owner needed .*' "$OUT/inversion.log" | sed 's/\r$//; s/^/    /' || true
-	if "$ROOT/scripts/bench" >"$OUT/bench.log" 2>&1; then
+}
+
+declare_check bench "the targets of the bench, and what docs/bench.json says that operations cost"
+check_bench() {
+	have_kernel vm base || { not_ok bench "lane vm or base does not build"; return; }
+	have_tests || { not_ok bench "the test programs do not build"; return; }
+	if BASELINE="$ROOT/docs/bench.json" "$ROOT/scripts/bench" >"$OUT/bench.log" 2>&1; then
 		sed 's/^/    /' "$OUT/bench.log"
-		ok "inversion, cost of a mutex"
+		ok bench
 	else
-		not_ok "inversion, cost of a mutex" "$(tail -n 1 "$OUT/bench.log")" "$OUT/bench.log"
+		grep '^bench: ' "$OUT/bench.log" >"$W/out" || tail -n 20 "$OUT/bench.log" >"$W/out"
+		not_ok bench "targets are missed, or something costs more (log: ${OUT#"$ROOT"/}/bench.log)" "$W/out"
 	fi
 }

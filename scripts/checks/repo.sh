@@ -67,7 +67,7 @@ check_facts() {
 		for word in $word; do
 			case $word in
 			LANE=*)
-				lane_list | grep -qxF -e "${word#LANE=}" || [[ ${word#LANE=} =~ ^[A-Z]*$ ]] || echo "$name: lane in '$word'"
+				lane_list | grep -xF -e "${word#LANE=}" >/dev/null || [[ ${word#LANE=} =~ ^[A-Z]*$ ]] || echo "$name: lane in '$word'"
 				;;
 			*=*) ;;
 			-* | *[!a-z-]*) break ;;

@@ -40,7 +40,7 @@ check_series() {
 			for kind in Author Email Date Subject; do
 				grep -q "^$kind: ." "$W/info" || echo "has no $kind"
 			done
-			sed -n 's/^Subject: //p' "$W/info" | grep -qE '^[A-Za-z0-9_/:, .-]+: .*[^.]$' || echo "the subject is not 'component: what it does'"
+			sed -n 's/^Subject: //p' "$W/info" | grep -E '^[A-Za-z0-9_/:, .-]+: .*[^.]$' >/dev/null || echo "the subject is not 'component: what it does'"
 			grep -qxF "Signed-off-by: $from" "$W/body" || echo "has no Signed-off-by of its author, $from"
 			[ "$(sed '/^[A-Z][a-z-]*-by: /,$d' "$W/body" | wc -w)" -ge 12 ] || echo "the body does not say why"
 			! grep -nE '^(rename|copy|similarity) |^Binary files|^GIT binary|^-- $|^old mode' "$file" || echo "(quilt and patch cannot apply these lines, or git format-patch --no-signature does not write them)"

@@ -5,15 +5,9 @@
  *
  * Each of a number of threads owns a lock and waits for that of the next one. A
  * real-time thread waits for the first one, with a timeout that is over at once:
- * it raises the whole chain and lowers it again. Prints "bench: NAME NSEC" for a
+ * it raises the whole chain and lowers it again. Prints "bench: NAME NSEC..." for a
  * short and for a long chain, and for a link of the difference, once up or down.
  */
-#include <linux/futex.h>
-#include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #include "bench.h"
 
 #define MAX_LEN		33
@@ -44,12 +38,15 @@ static uint64_t measure(int first)
 	struct timespec ts = { .tv_sec = 1 };
 	int i, j;
 
+	printf("bench: futex-chain-%d", MAX_LEN - first);
 	for (i = 0; i < NB_ROUNDS; i++) {
 		begin = now(CLOCK_MONOTONIC);
 		for (j = 0; j < NB_OPS; j++)
 			syscall(SYS_futex, &lock[first], FUTEX_LOCK_PI_PRIVATE, 0, &ts, NULL, 0);
 		rounds[i] = (now(CLOCK_MONOTONIC) - begin) / NB_OPS;
+		printf(" %llu", (unsigned long long)rounds[i]);
 	}
+	printf("\n");
 	return median(rounds, NB_ROUNDS);
 }
 
@@ -74,8 +71,6 @@ int main(void)
 	}
 	short_chain = measure(MAX_LEN - 1);
 	long_chain = measure(0);
-	printf("bench: futex-chain-1 %llu\n", (unsigned long long)short_chain);
-	printf("bench: futex-chain-%d %llu\n", MAX_LEN, (unsigned long long)long_chain);
 	printf("bench: futex-link %llu\n",
 	       (unsigned long long)(long_chain - short_chain) / (2 * (MAX_LEN - 1)));
 	return 0;

@@ -2689,4 +2689,387 @@ TEST_F_TIMEOUT(aggregate_channel, send_only, NT_TEST_TIMEOUT)
 	EXPECT_EQ(-EPIPE, actor_do(&s->p.a, do_send));
 }
 
+/*
+ * The same besides a hog that holds somebody else: another one, the owner, is behind the sender
+ * and in front of whom that wakes.
+ */
+#define sends_held_too(g, own) do {					\
+	struct agent *__g2 = (g);					\
+	int __own2 = (own);						\
+									\
+	ASSERT_EQ(0, set_own(self->owner, __own2));			\
+	ASSERT_TRUE(is_idle(self->owner));				\
+	begins_send(__g2, self->ch[0], __own2);				\
+	actor_begin(&self->owner->p.a, do_spin);			\
+	ASSERT_TRUE(actor_asleep(&__g2->p.a));				\
+} while (0)
+
+#define end_hogs() do {							\
+	EXPECT_FALSE(is_done(self->owner));				\
+	end_hog();							\
+	ASSERT_EQ(0, actor_end(&self->owner->p.a));			\
+	ASSERT_EQ(0, set_own(self->owner, 0));				\
+} while (0)
+
+/*
+ * Who was told of something else does not sleep any more, though it has not run since: the
+ * request is for somebody who does, and gets it while that one is held.
+ */
+TEST_F_TIMEOUT(aggregate_channel, passed_over, NT_TEST_TIMEOUT)
+{
+	struct agent *d = self->d, *s = self->s, *u;
+	struct env *e = &self->e;
+	unsigned int i, k;
+
+	for (i = 0; i < 8; i++) {
+		k = i & 1 ? AUTO : FD;
+		u = i & 2 ? self->d2 : self->r;
+		/* also if it is the one that a request would wake first */
+		ASSERT_EQ(0, set_own(d, i & 4 ? 5 : 20));
+		ASSERT_EQ(0, set_own(u, 10));
+		waits(d, source_of(e, k), obj(self->ch[0]));
+		if (u == self->r)
+			receives(u, self->ch[0]);
+		else
+			waits(u, obj(self->ch[0]));
+		hog_at(40);
+		ASSERT_EQ(0, make_ready(e, k));
+		EXPECT_TRUE(is_held(d));
+		sends(s, 60);
+		/* it replies later: what it has left then does not suffice to go on */
+		if (u == self->r) {
+			gets(u, s);
+			lent(u, 60);
+			EXPECT_TRUE(is_held(d));
+			end_hog();
+			replies(u, s);
+		} else {
+			told(u, 0);
+			EXPECT_EQ(FIFO(60), u->seen);
+			EXPECT_TRUE(is_held(d));
+			end_hog();
+			serves(u, s, 60);
+		}
+		lent_nothing(u);
+		reports(d, k, 0);
+		EXPECT_EQ(left_of(k), which_ready(e));
+		lent_nothing(d);
+		ASSERT_EQ(0, put_back(e, k));
+	}
+}
+
+/* It is the request that wakes the other one: that does not wait for the first to come back. */
+TEST_F_TIMEOUT(aggregate_channel, passed_over_at_once, NT_TEST_TIMEOUT)
+{
+	struct agent *d = self->d, *s = self->s, *u;
+	struct env *e = &self->e;
+	unsigned int i, k;
+
+	for (i = 0; i < 8; i++) {
+		k = i & 1 ? AUTO : FD;
+		u = i & 2 ? self->d2 : self->r;
+		ASSERT_EQ(0, set_own(d, i & 4 ? 5 : 20));
+		ASSERT_EQ(0, set_own(u, 10));
+		waits(d, source_of(e, k), obj(self->ch[0]));
+		if (u == self->r)
+			receives(u, self->ch[0]);
+		else
+			waits(u, obj(self->ch[0]));
+		hog_at(40);
+		ASSERT_EQ(0, make_ready(e, k));
+		EXPECT_TRUE(is_held(d));
+		sends_held_too(s, 60);
+		EXPECT_TRUE(is_held(u));
+		EXPECT_TRUE(is_held(d));
+		lent(u, 60);
+		end_hogs();
+		if (u == self->r) {
+			gets(u, s);
+			replies(u, s);
+		} else {
+			told(u, 0);
+			serves(u, s, 60);
+		}
+		reports(d, k, 0);
+		lent_nothing(u);
+		lent_nothing(d);
+		ASSERT_EQ(0, put_back(e, k));
+	}
+}
+
+/* It was told of a descriptor that is not ready any more when it looks, but a request is. */
+TEST_F_TIMEOUT(aggregate_channel, passed_over_and_drained, NT_TEST_TIMEOUT)
+{
+	struct agent *d = self->d, *s = self->s, *r = self->r;
+	struct env *e = &self->e;
+	unsigned int i;
+
+	for (i = 0; i < 4; i++) {
+		ASSERT_EQ(0, set_own(d, i & 2 ? 5 : 20));
+		ASSERT_EQ(0, set_own(r, 10));
+		waits(d, source_of(e, FD), obj(self->ch[0]));
+		if (i & 1)
+			receives(r, self->ch[0]);
+		hog_at(40);
+		ASSERT_EQ(0, make_ready(e, FD));
+		EXPECT_TRUE(is_held(d));
+		sends_held_too(s, 60);
+		EXPECT_TRUE(is_held(d));
+		ASSERT_EQ(0, put_back(e, FD));
+		end_hogs();
+		if (i & 1) {
+			gets(r, s);
+			replies(r, s);
+			/* who has looked before that was told; who came later waits on */
+			if (actor_asleep(&d->p.a)) {
+				lent_nothing(d);
+				sends(s, 50);
+				told(d, 1);
+				serves(d, s, 50);
+			} else {
+				told(d, 1);
+				takes_nothing(d);
+			}
+		} else {
+			told(d, 1);
+			EXPECT_EQ(FIFO(60), d->seen);
+			serves(d, s, 60);
+		}
+		lent_nothing(r);
+		lent_nothing(d);
+	}
+}
+
+/* It was told of the channel, and then more became ready: the lowest index, and nothing is lost. */
+TEST_F_TIMEOUT(aggregate_channel, told_then_more, NT_TEST_TIMEOUT)
+{
+	struct agent *d = self->d, *s = self->s;
+	struct env *e = &self->e;
+	unsigned int i, k;
+
+	ASSERT_EQ(0, set_own(d, 20));
+	/* behind it */
+	for (i = 0; i < 4; i++) {
+		waits(d, obj(self->ch[0]), source_of(e, AUTO), source_of(e, FD));
+		sends_held(s, 50);
+		EXPECT_TRUE(is_held(d));
+		ASSERT_EQ(0, make_ready(e, i & 1 ? AUTO : FD));
+		ASSERT_EQ(0, make_ready(e, i & 1 ? FD : AUTO));
+		end_hog();
+		told(d, 0);
+		EXPECT_EQ(FIFO(50), d->seen);
+		EXPECT_EQ(1U << AUTO | 1U << FD | 1U << CHANNEL, which_ready(e));
+		if (i & 2)
+			interrupt(s);
+		else
+			serves(d, s, 50);
+		lent_nothing(d);
+		ASSERT_EQ(0, actor_do(&d->p.a, do_agg));
+		check_report(d, AUTO, 1);
+		ASSERT_EQ(0, actor_do(&d->p.a, do_agg));
+		check_report(d, FD, 2);
+		ASSERT_EQ(0, put_back(e, FD));
+		EXPECT_EQ(0U, which_ready(e));
+	}
+
+	/* in front of it: consumed, and the request is there still */
+	for (k = 0; k < FD; k++) {
+		waits(d, source_of(e, k), obj(self->ch[0]));
+		sends_held(s, 50);
+		EXPECT_TRUE(is_held(d));
+		ASSERT_EQ(0, make_ready(e, k));
+		end_hog();
+		reports(d, k, 0);
+		EXPECT_EQ(FIFO(50), d->seen);
+		EXPECT_EQ(left_of(k) | 1U << CHANNEL, which_ready(e));
+		if (k == MUTEX || k == DEAD)
+			check_mutex(e->obj[k], d->p.a.id, 1);
+		lent(d, 50);
+		ASSERT_EQ(0, put_back(e, k));
+		ASSERT_EQ(0, actor_do(&d->p.a, do_agg));
+		check_report(d, CHANNEL, 1);
+		serves(d, s, 50);
+		lent_nothing(d);
+	}
+
+	/* the same with a descriptor, which is not */
+	waits(d, source_of(e, FD), obj(self->ch[0]));
+	sends_held(s, 50);
+	ASSERT_EQ(0, make_ready(e, FD));
+	end_hog();
+	reports(d, FD, 0);
+	EXPECT_EQ(1U << FD | 1U << CHANNEL, which_ready(e));
+	ASSERT_EQ(0, put_back(e, FD));
+	ASSERT_EQ(0, actor_do(&d->p.a, do_agg));
+	check_report(d, CHANNEL, 1);
+	serves(d, s, 50);
+	lent_nothing(d);
+}
+
+/*
+ * It was told of a request that somebody else has taken before it looks. It finds what became
+ * ready meanwhile, or goes on waiting.
+ */
+TEST_F_TIMEOUT(aggregate_channel, told_then_taken, NT_TEST_TIMEOUT)
+{
+	enum { NOTHING, OBJECT, DESCRIPTOR, BOTH, BOTH_GONE, TIME_OVER, NB_WAYS } how;
+	struct agent *d = self->d, *s = self->s, *thief = self->r;
+	struct env *e = &self->e;
+
+	ASSERT_EQ(0, set_own(d, 20));
+	for (how = NOTHING; how < NB_WAYS; how++) {
+		arrange(d, obj(self->ch[0]), source_of(e, AUTO), source_of(e, FD));
+		if (how == TIME_OVER)
+			d->p.a.timeout = nt_now(CLOCK_MONOTONIC) + NT_NSEC_PER_SEC;
+		falls_asleep(d);
+		sends_held(s, 50);
+		EXPECT_TRUE(is_held(d));
+		if (how == OBJECT || how == BOTH || how == BOTH_GONE)
+			ASSERT_EQ(0, make_ready(e, AUTO));
+		if (how == DESCRIPTOR || how == BOTH || how == BOTH_GONE)
+			ASSERT_EQ(0, make_ready(e, FD));
+		ASSERT_EQ(0, set_own(thief, 60));
+		takes(thief, s);
+		ASSERT_EQ(0, set_own(thief, 0));
+		EXPECT_TRUE(is_held(d));
+		lent_nothing(d);
+		if (how == BOTH_GONE) {
+			ASSERT_EQ(0, put_back(e, AUTO));
+			ASSERT_EQ(0, put_back(e, FD));
+		} else if (how == TIME_OVER) {
+			nt_sleep_until(CLOCK_MONOTONIC, d->p.a.timeout);
+		}
+		end_hog();
+		replies(thief, s);
+		switch (how) {
+		case OBJECT:
+		case BOTH:
+			reports(d, AUTO, 1);
+			EXPECT_EQ(how == BOTH ? 1U << FD : 0, which_ready(e));
+			break;
+		case DESCRIPTOR:
+			reports(d, FD, 2);
+			break;
+		case TIME_OVER:
+			ends(d, -ETIMEDOUT, NONE);
+			break;
+		default:
+			sleeps_on(d);
+			sends(s, 50);
+			told(d, 0);
+			serves(d, s, 50);
+			break;
+		}
+		ASSERT_EQ(0, put_back(e, FD));
+		EXPECT_EQ(0U, which_ready(e));
+		lent_nothing(d);
+		lent_nothing(thief);
+	}
+}
+
+/* Whoever takes the event has its priority now; and this one waits again, which ends it. */
+#define had_boost(g, prio) do {						\
+	struct agent *__k = (g);					\
+	int __had = (prio);						\
+									\
+	EXPECT_EQ(FIFO(__had), __k->seen);				\
+	lent(__k, __had);						\
+	check_event(self->e.obj[AUTO], 0, 0);				\
+	arrange(__k, obj(self->e.never));				\
+	__k->p.a.timeout = NT_EXPIRED;					\
+	ASSERT_EQ(-ETIMEDOUT, actor_do(&__k->p.a, do_agg));		\
+	lent_nothing(__k);						\
+} while (0)
+
+/* An event with a priority behind a descriptor that is ready: both are left to the next wait. */
+TEST_F_TIMEOUT(aggregate_channel, set_pi_behind_descriptor, NT_TEST_TIMEOUT)
+{
+	struct agent *d = self->d, *other = self->d2;
+	struct env *e = &self->e;
+	unsigned int i;
+
+	need_set_pi();
+	for (i = 0; i < 8; i++) {
+		arrange(d, source_of(e, FD), source_of(e, AUTO), obj(e->never), obj(e->never),
+			obj(e->never), obj(e->never), obj(e->never), obj(e->never),
+			obj(e->never));
+		/* also more than 8 */
+		d->nb = i & 1 ? 9 : 2;
+		if (i & 2)
+			falls_asleep(d);
+		ASSERT_EQ(0, make_ready(e, FD));
+		EXPECT_EQ(0, set_pi(e->obj[AUTO], 60));
+		lent_nothing(d);
+		if (!(i & 2))
+			actor_begin(&d->p.a, do_agg);
+		reports(d, FD, 0);
+		EXPECT_EQ(NORMAL, d->seen);
+		check_event(e->obj[AUTO], 0, 1);
+		/* that is so as often as it looks */
+		ASSERT_EQ(0, actor_do(&d->p.a, do_agg));
+		check_report(d, FD, 0);
+		EXPECT_EQ(NORMAL, d->seen);
+		lent_nothing(d);
+		check_event(e->obj[AUTO], 0, 1);
+		if (i & 4) {
+			arrange(other, source_of(e, AUTO));
+			ASSERT_EQ(0, actor_do(&other->p.a, do_agg));
+			check_report(other, AUTO, 0);
+			lent_nothing(d);
+			had_boost(other, 60);
+			ASSERT_EQ(0, put_back(e, FD));
+		} else {
+			ASSERT_EQ(0, put_back(e, FD));
+			ASSERT_EQ(0, actor_do(&d->p.a, do_agg));
+			check_report(d, AUTO, 1);
+			had_boost(d, 60);
+		}
+	}
+}
+
+/* The same behind a channel: what it has is the request's priority, and then its own. */
+TEST_F_TIMEOUT(aggregate_channel, set_pi_behind_channel, NT_TEST_TIMEOUT)
+{
+	struct agent *d = self->d, *other = self->d2, *s = self->s;
+	struct env *e = &self->e;
+	unsigned int i;
+
+	need_set_pi();
+	ASSERT_EQ(0, set_own(d, 20));
+	for (i = 0; i < 4; i++) {
+		arrange(d, obj(self->ch[0]), source_of(e, AUTO));
+		if (i & 1) {
+			/* it is told, and held; then the event is set */
+			falls_asleep(d);
+			sends_held(s, 50);
+			EXPECT_TRUE(is_held(d));
+			EXPECT_EQ(0, set_pi(e->obj[AUTO], 60));
+			lent(d, 50);
+			EXPECT_TRUE(is_held(d));
+			end_hog();
+		} else {
+			EXPECT_EQ(0, set_pi(e->obj[AUTO], 60));
+			sends(s, 50);
+			actor_begin(&d->p.a, do_agg);
+		}
+		told(d, 0);
+		EXPECT_EQ(FIFO(50), d->seen);
+		check_event(e->obj[AUTO], 0, 1);
+		serves(d, s, 50);
+		lent_nothing(d);
+		check_event(e->obj[AUTO], 0, 1);
+		if (i & 2) {
+			arrange(other, source_of(e, AUTO));
+			ASSERT_EQ(0, actor_do(&other->p.a, do_agg));
+			check_report(other, AUTO, 0);
+			lent_nothing(d);
+			had_boost(other, 60);
+		} else {
+			ASSERT_EQ(0, actor_do(&d->p.a, do_agg));
+			check_report(d, AUTO, 1);
+			had_boost(d, 60);
+		}
+	}
+}
+
 TEST_HARNESS_MAIN

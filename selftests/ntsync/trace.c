@@ -135,6 +135,9 @@ TEST_F_TIMEOUT(trace, boost, NT_TEST_TIMEOUT)
 	self->waiter.nb_objs = 1;
 	self->waiter.all = false;
 	ASSERT_EQ(-ETIMEDOUT, actor_do(&self->waiter, do_wait));
+	/* So far away that it is not over before the wait begins. */
+	self->waiter.timeout = nt_now(CLOCK_MONOTONIC) + NT_NSEC_PER_SEC;
+	ASSERT_EQ(-ETIMEDOUT, actor_do(&self->waiter, do_wait));
 	ASSERT_TRUE(nt_write_file(EVENTS "/enable", "0"));
 
 	ASSERT_TRUE(read_trace(self->text));
