@@ -118,9 +118,13 @@ check_inversion() {
 
 declare_check bench "the targets of the bench, and what docs/bench.json says that operations cost"
 check_bench() {
+	local baseline=
 	have_kernel vm base || { not_ok bench "lane vm or base does not build"; return; }
 	have_tests || { not_ok bench "the test programs do not build"; return; }
-	if BASELINE="$ROOT/docs/bench.json" "$ROOT/scripts/bench" >"$OUT/bench.log" 2>&1; then
+	# Another compiler makes another number of instructions of the same source.
+	grep -qF "\"compiler-vm\": \"$(gcc --version | sed -n 1p)\"" "$ROOT/docs/bench.json" &&
+		baseline=$ROOT/docs/bench.json
+	if BASELINE=$baseline "$ROOT/scripts/bench" >"$OUT/bench.log" 2>&1; then
 		sed 's/^/    /' "$OUT/bench.log"
 		ok bench
 	else

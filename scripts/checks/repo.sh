@@ -43,7 +43,7 @@ check_hosts() {
 
 declare_check facts "version, sums, targets, lanes and files agree wherever they are named"
 check_facts() {
-	local f word target name docs=()
+	local f word target name series=${VERSION%.*} docs=()
 	for f in README.md docs/*.md; do docs+=("$f"); done
 
 	{
@@ -53,7 +53,7 @@ check_facts() {
 		grep -qF "Linux $VERSION" README.md || echo "README.md does not say Linux $VERSION"
 		rt=$(basename "$RT_URL" .patch.xz)
 		repo_files | grep -E '^(README\.md|docs/|config/|scripts/|Makefile|patches/wine/README)' | grep -vE '^scripts/(base\.conf|tests/)' |
-			xargs -d '\n' grep -onHE "\b${VERSION%.*}\.[0-9]+(-rt[0-9]+)?" |
+			xargs -d '\n' grep -onHE "\b${series//./\\.}\.[0-9]+(-rt[0-9]+)?" |
 			awk -F : -v v="$VERSION" -v rt="${rt#patch-}" '$3 != v && $3 != rt && $3 != v "-" substr(rt, index(rt, "rt")) { print $1 ":" $2 ": " $3 " is neither Linux " v " nor " rt }'
 		repo_files | grep -vE '\.patch$|^scripts/base\.conf$' | xargs -d '\n' grep -IonHE '\b[0-9a-f]{64}\b' |
 			grep -vE "$TARBALL_SHA256|$DEBIAN_SHA256|$RT_SHA256" | sed 's/$/: not a sum of scripts\/base.conf/'

@@ -262,6 +262,7 @@ struct op {
 	const char *name;
 	unsigned int n;		/* is put behind the name if it is not 0 */
 	unsigned int nb_ops;	/* in a round */
+	unsigned int nb_warm;	/* rounds that warm up; 0 means 1 */
 	unsigned int per_op;	/* so often it happens in one; 0 means 1 */
 	int prio;		/* of the measuring thread: SCHED_FIFO, or 0 for SCHED_OTHER */
 	enum op_sleep sleep;	/* does the measuring thread? */
@@ -341,7 +342,7 @@ static inline void bench_print(int left_out)
 static inline void bench_op(unsigned int me)
 {
 	unsigned int i, nb = bench_state.nb_threads;
-	int j, left_out = 0;
+	int j, left_out = 0, nb_warm = op->nb_warm ? op->nb_warm : 1;
 
 	bench_state.left_out[me] = bench_prepare();
 	bench_meet();
@@ -349,8 +350,7 @@ static inline void bench_op(unsigned int me)
 		if (bench_state.left_out[i])
 			left_out = bench_state.left_out[i];
 
-	/* The first round warms up. */
-	for (j = -1; j < BENCH_ROUNDS && !left_out; j++) {
+	for (j = -nb_warm; j < BENCH_ROUNDS && !left_out; j++) {
 		uint64_t begin, end;
 		long slept;
 
