@@ -2103,7 +2103,8 @@ TEST_F_TIMEOUT(fastpath, twice_in_between, NT_TEST_TIMEOUT)
 	int objs[9];
 
 	/* The first release left the queues in order, so the second place was there for longer. */
-	need_ioctl(self->dev, NTSYNC_IOC_CREATE_CHANNEL);
+	if (nt_ioctl(self->dev, NTSYNC_IOC_CREATE_CHANNEL, NULL) == -ENOTTY)
+		SKIP(return, "no channels");
 	ASSERT_EQ(0, nt_pin_self(nt_cpu(0)));
 	for (i = 0; i < ARRAY_LEN(objs); i++) {
 		objs[i] = nt_create_event(self->dev, true, false);
