@@ -24,16 +24,12 @@ deps: ## install what is missing (apt or pacman)
 	@scripts/deps check
 
 # Silent if nothing is missing.
-.PHONY: deps-boot
-deps-boot:
-	@scripts/deps --quiet boot
-
-.PHONY: deps-check
-deps-check:
-	@scripts/deps --quiet check
+.PHONY: deps-tree deps-kernel deps-boot deps-install deps-deb deps-check
+deps-tree deps-kernel deps-boot deps-install deps-deb deps-check:
+	@scripts/deps --quiet $(@:deps-%=%)
 
 .PHONY: fetch
-fetch: deps-boot ## download and verify the sources
+fetch: deps-tree ## download and verify the sources
 	@scripts/fetch
 
 .PHONY: tree
@@ -45,7 +41,7 @@ refresh: ## write the commits of build/linux back to patches/ and selftests/
 	@scripts/refresh
 
 .PHONY: kernel
-kernel: lane tree ## configure and build the kernel of LANE
+kernel: lane deps-kernel tree ## configure and build the kernel of LANE
 	@scripts/kernel $(LANE)
 
 .PHONY: lane
@@ -53,7 +49,7 @@ lane:
 	@scripts/kernel --check $(LANE)
 
 .PHONY: selftests
-selftests: tree ## build the test programs for the guest
+selftests: deps-boot tree ## build the test programs for the guest
 	@scripts/selftests
 
 .PHONY: args
@@ -61,11 +57,11 @@ args:
 	@scripts/boot --check
 
 .PHONY: boot
-boot: args kernel selftests ## boot LANE in QEMU and run the kselftests
+boot: args deps-boot kernel selftests ## boot LANE in QEMU and run the kselftests
 	@scripts/boot
 
 .PHONY: shell
-shell: kernel selftests ## an interactive guest
+shell: deps-boot kernel selftests ## an interactive guest
 	@scripts/shell
 
 .PHONY: check
@@ -77,14 +73,34 @@ check-all: deps-check fetch ## check, each prefix of the series, cross builds, m
 	@scripts/check --all
 
 .PHONY: mutants
-mutants: kernel selftests ## show that each planted bug is caught
+mutants: deps-boot kernel selftests ## show that each planted bug is caught
 	@scripts/mutants
 
 .PHONY: bench
-bench: tree deps-check ## what operations cost here and upstream, in instructions
+bench: deps-check tree ## what operations cost here and upstream, in instructions
 	@[ "$(NATIVE)" = 1 ] || { scripts/kernel base && scripts/kernel vm; }
 	@scripts/selftests
 	@scripts/bench
+
+.PHONY: deb
+deb: deps-deb tree ## Debian packages of the kernel: build/deb/*.deb
+	@scripts/package deb
+
+.PHONY: install
+install: deps-install tree ## build the kernel and install it on this machine
+	@scripts/package install
+
+.PHONY: aur
+aur: ## build/aur: the PKGBUILD with its files side by side, to be published
+	@scripts/package aur
+
+.PHONY: rebase
+rebase: deps-tree ## which patches apply to another release (VERSION=6.19.y)
+	@VERSION='$(VERSION)' scripts/rebase
+
+.PHONY: doctor
+doctor: ## is this machine right for real-time audio?
+	@scripts/nspa-doctor
 
 .PHONY: clean
 clean: ## remove what was built; build/linux and downloads stay

@@ -55,6 +55,13 @@ need() {
 		die "'$1' is missing: install $2 (Debian, Ubuntu) or $3 (Arch), or run: make deps"
 }
 
+# need_space DIRECTORY MEGABYTES WHAT: before something begins that would fill the disk
+need_space() {
+	local free
+	free=$(($(df -Pk "$1" | awk 'NR == 2 { print $4 }') / 1024))
+	[ "$free" -ge "$2" ] || die "$3 needs $2 MB, and there are $free MB left on the disk of $1: make room there (make clean, make distclean)"
+}
+
 elapsed() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 
 # step NAME LOGFILE CMD...: runs CMD with its output in LOGFILE, says how long it took, and after a

@@ -2,6 +2,17 @@
 # shellcheck shell=bash disable=SC2154
 # Sourced by scripts/check: what the compilers say.
 
+# builder: in the background, all kernels of make check. Whoever needs one waits for it in have_kernel.
+ahead=(vm base debug nort mod)
+builder() {
+	local lane
+	trap - EXIT
+	for lane in "${ahead[@]}"; do
+		chrt --idle 0 "$ROOT/scripts/kernel" "$lane" || true
+		: >"$HAVE/tried-$lane"
+	done
+}
+
 # have_kernel LANE...: builds the kernels of these lanes, each once in a run.
 have_kernel() {
 	local lane
@@ -10,6 +21,11 @@ have_kernel() {
 		[ ! -e "$HAVE/kernel-$lane" ] || continue
 		: >"$HAVE/no-$lane"
 		have_tree || return 1
+		while [ -n "$builder" ] && [[ " ${ahead[*]} " == *" $lane "* ]] && [ ! -e "$HAVE/tried-$lane" ] &&
+			kill -0 "$builder" 2>/dev/null; do
+			sleep 1
+		done
+		# If that has failed, this says why.
 		"$ROOT/scripts/kernel" "$lane" || return 1
 		mv "$HAVE/no-$lane" "$HAVE/kernel-$lane"
 	done
@@ -166,17 +182,22 @@ check_module() {
 	empty module "$W/out" "symbols without EXPORT_SYMBOL"
 }
 
-# complaints COMPILER FILE HEADERS OPTION...: what the compiler says of a test program, without line
-# numbers. HEADERS is searched first.
+# complaints COMPILER BITS HEADERS FILE: what the compiler says of a test program, without line numbers.
+# HEADERS is searched first.
 complaints() {
-	local compiler=$1 file=$2 headers=$3
-	shift 3
-	"$compiler" "$@" -O2 -Wall -Wextra -D_GNU_SOURCE= -isystem "$headers" -isystem "$BUILD/headers/usr/include" \
-		-I "$TREE/tools/testing/selftests" -c -o "$W/o" "$file" >"$W/said" 2>&1 ||
-		echo "${file##*/}: error: it does not compile" >>"$W/said"
-	sed -nE 's#^[^ ]*/##; s#:[0-9]+(:[0-9]+)?:#:#; /(warning|error):/p' "$W/said" | sort -u
+	{
+		"$1" "-m$2" -fsyntax-only -Wall -Wextra -D_GNU_SOURCE= -isystem "$3" -isystem "$BUILD/headers/usr/include" \
+			-I "$TREE/tools/testing/selftests" "$4" 2>&1 || echo "${4##*/}: error: it does not compile"
+	} | sed -nE 's#^[^ ]*/##; s#:[0-9]+(:[0-9]+)?:#:#; /(warning|error):/p' | sort -u
 }
 
+# more_complaints COMPILER BITS HEADERS FILE: upstream's own may say what it said before.
+more_complaints() {
+	local old=$TREE-base/tools/testing/selftests/drivers/ntsync/${4##*/}
+	comm -13 <([ ! -e "$old" ] || complaints "$1" "$2" "$3" "$old") <(complaints "$@")
+}
+
+# What needs an optimizing compiler to be seen was seen when the programs were built.
 declare_check programs "test programs: gcc and clang, 64 and 32 bit, new and unpatched header"
 check_programs() {
 	local dir=tools/testing/selftests/drivers/ntsync compiler bits header file
@@ -187,18 +208,17 @@ check_programs() {
 		"$ROOT/scripts/selftests" --list | grep -xF -e "$(basename "$file" .c)" >/dev/null || echo "${file##*/}"
 	done >"$W/out"
 	empty "programs in Makefile" "$W/out" "these are not in TEST_GEN_PROGS"
+	grep -E '(warning|error):' "$BUILD/tests.log" >"$W/out" || true
+	empty "programs as built" "$W/out" "the compiler complains"
+	export -f complaints more_complaints
+	export BUILD TREE
 	for compiler in gcc "clang$(llvm_find | sed 's/^1$//')"; do
 		command -v "$compiler" >/dev/null || { not_ok "programs $compiler" "it is missing: make deps"; continue; }
 		for bits in 64 32; do
 			for header in new unpatched; do
-				for file in "$TREE/$dir"/*.c; do
-					complaints "$compiler" "$file" "$W/$header" "-m$bits" >"$W/new-warnings"
-					# Upstream's own may say what it said before.
-					: >"$W/old-warnings"
-					[ ! -e "$TREE-base/$dir/${file##*/}" ] ||
-						complaints "$compiler" "$TREE-base/$dir/${file##*/}" "$W/$header" "-m$bits" >"$W/old-warnings"
-					comm -13 "$W/old-warnings" "$W/new-warnings"
-				done >"$W/out"
+				# shellcheck disable=SC2016 # for the shell that xargs starts
+				printf '%s\0' "$TREE/$dir"/*.c | xargs -0 -n 1 -P "$(nproc)" bash -c 'more_complaints "$@"' bash \
+					"$compiler" "$bits" "$W/$header" >"$W/out"
 				empty "programs $compiler -m$bits, $header header" "$W/out" "$compiler complains"
 			done
 		done

@@ -55,7 +55,7 @@ check_facts() {
 		repo_files | grep -E '^(README\.md|docs/|config/|scripts/|Makefile|patches/wine/README)' | grep -vE '^scripts/(base\.conf|tests/)' |
 			xargs -d '\n' grep -onHE "\b${series//./\\.}\.[0-9]+(-rt[0-9]+)?" |
 			awk -F : -v v="$VERSION" -v rt="${rt#patch-}" '$3 != v && $3 != rt && $3 != v "-" substr(rt, index(rt, "rt")) { print $1 ":" $2 ": " $3 " is neither Linux " v " nor " rt }'
-		repo_files | grep -vE '\.patch$|^scripts/base\.conf$' | xargs -d '\n' grep -IonHE '\b[0-9a-f]{64}\b' |
+		repo_files | grep -vE '\.patch$|^scripts/base\.conf$|^SHA256SUMS$' | xargs -d '\n' grep -IonHE '\b[0-9a-f]{64}\b' |
 			grep -vE "$TARBALL_SHA256|$DEBIAN_SHA256|$RT_SHA256" | sed 's/$/: not a sum of scripts\/base.conf/'
 	} >"$W/base" || true
 	empty "facts base" "$W/base" "base facts differ from scripts/base.conf"
@@ -148,14 +148,7 @@ check_help() {
 
 declare_check runner "the judges of guests, on saved logs"
 check_runner() {
-	local line status=0
+	local status=0
 	"$ROOT/scripts/tests/run" >"$OUT/runner.log" 2>&1 || status=$?
-	while read -r line; do
-		case $line in
-		'ok '*) ok "runner ${line#ok }" ;;
-		'not ok '*) line=${line#not ok }; not_ok "runner ${line%%: *}" "${line#*: }" ;;
-		'skip '*) line=${line#skip }; skip "runner ${line%%: *}" "${line#*: }" ;;
-		esac
-	done <"$OUT/runner.log"
-	[ "$status" -eq 0 ] || not_ok runner "scripts/tests/run ended with status $status" "$OUT/runner.log"
+	relay runner "$OUT/runner.log" "$status"
 }

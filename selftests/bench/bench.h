@@ -273,6 +273,8 @@ struct op {
 	/* before each round, not measured */
 	void (*before)(void);
 	void (*run)(void);
+	/* what the last round has cost, if that is not the time that it took */
+	double (*cost)(void);
 	void (*teardown)(void);
 };
 
@@ -369,8 +371,8 @@ static inline void bench_op(unsigned int me)
 		       "what it has to wait for was there already");
 		expect(op->sleep != MUST_NOT_SLEEP || !slept, op->name,
 		       "it had to wait for what should have been there");
-		bench_state.samples[me][j] = (double)(end - begin) / op->nb_ops /
-			(op->per_op ? op->per_op : 1);
+		bench_state.samples[me][j] = op->cost ? op->cost() :
+			(double)(end - begin) / op->nb_ops / (op->per_op ? op->per_op : 1);
 	}
 
 	if (op->teardown && !left_out)

@@ -432,7 +432,9 @@ static void close_locks(void)
 /*
  * Two threads that are alike want the same lock. Each gives way while it owns it, until the
  * other one is about to wait for it; so the lock is always owned when somebody wants it, and
- * handed over when it is released.
+ * handed over when it is released. The new owner runs at once: either it preempts the old one,
+ * or that one gives way. The scheduler can keep up either for thousands of turns, and would
+ * choose another way each time, with another number of switches.
  */
 
 static atomic_bool wants[3];
@@ -442,6 +444,7 @@ static unsigned long turns_before[3];
 static void take_turn(unsigned int me)
 {
 	const struct lock_kind *kind = op->arg;
+	unsigned long others;
 
 	atomic_store(&wants[me], true);
 	kind->lock(0, me);
@@ -450,7 +453,10 @@ static void take_turn(unsigned int me)
 	do
 		sched_yield();
 	while (!atomic_load(&wants[3 - me]) && !atomic_load(&over));
+	others = atomic_load(&turns[3 - me]);
 	kind->unlock(0, me);
+	if (atomic_load(&turns[3 - me]) == others)
+		sched_yield();
 }
 
 static void *turn_taker(void *arg)
@@ -622,6 +628,8 @@ static void run_burst_try(void)
 
 static const struct op ops[] = {
 	{ .name = "switch", .nb_ops = 500, .per_op = 2, .prio = PRIO,
+	  .setup = open_yield, .run = run_yield, .teardown = close_peer },
+	{ .name = "switch-normal", .nb_ops = 500, .per_op = 2,
 	  .setup = open_yield, .run = run_yield, .teardown = close_peer },
 	WAY("event-ping-pong", by_event),
 	WAY("sem-ping-pong", by_sem),

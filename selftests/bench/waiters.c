@@ -4,6 +4,9 @@
  * own what others in a chain wait for.
  *
  *	INIT=build/bench/waiters ICOUNT=1 LANE=vm scripts/boot
+ *
+ * In a kernel with section-base.patch or section-vm.patch, which scripts/bench builds: how long the
+ * driver has an event locked that many wait for, when it is set. The longest time of each round.
  */
 #include "bench.h"
 
@@ -130,6 +133,31 @@ static void run_wake(void)
 	futex(&words[next_event++], FUTEX_WAKE, INT_MAX);
 }
 
+/* The longest time that the driver has had an event locked: where section-LANE.patch measures that. */
+#define SECTION		"/sys/module/ntsync/parameters/section"
+
+static void await_section(void)
+{
+	int fd;
+
+	await_waiters();
+	fd = open(SECTION, O_WRONLY | O_CLOEXEC);
+	must(fd, SECTION);
+	must(write(fd, "0", 1), SECTION);
+	close(fd);
+}
+
+static double read_section(void)
+{
+	char text[32] = "";
+	int fd = open(SECTION, O_RDONLY | O_CLOEXEC);
+
+	must(fd, SECTION);
+	must(read(fd, text, sizeof(text) - 1), SECTION);
+	close(fd);
+	return strtod(text, NULL);
+}
+
 /*
  * Queueing: a wait for something that never comes, and for something that a thread comes with
  * which runs only when the measuring thread sleeps. So each is queued, sleeps, and leaves the
@@ -237,6 +265,15 @@ static int open_chain(void)
 	{ .name = _name, .n = _n, .nb_ops = 200, .prio = 50, .sleep = MUST_SLEEP, \
 	  .setup = open_chain, .run = run_leave, .teardown = close_helper }
 
+#define SECTION_OF(_name, _n, _arg) \
+	{ .name = _name, .n = _n, .nb_ops = NB_WAITERS / (_n), .prio = 90, .arg = &(_arg), \
+	  .setup = open_waiters, .before = await_section, .run = run_set, .cost = read_section, \
+	  .teardown = await_waiters }
+
+#define SECTIONS(_name, _arg) \
+	SECTION_OF(_name, 1, _arg), SECTION_OF(_name, 10, _arg), SECTION_OF(_name, 100, _arg), \
+	SECTION_OF(_name, 1000, _arg)
+
 static const struct op ops[] = {
 	SETS("set-waiters", normal, run_set),
 	SETS("set-fifo-waiters", fifo, run_set),
@@ -246,6 +283,9 @@ static const struct op ops[] = {
 	CHAIN("boost-chain", 1), CHAIN("boost-chain", 2), CHAIN("boost-chain", 4),
 	CHAIN("boost-chain", 8), CHAIN("boost-chain", 16), CHAIN("boost-chain", 32),
 	CHAIN("boost-chain", 64),
+}, sections[] = {
+	SECTIONS("set-locked", normal),
+	SECTIONS("set-locked-fifo", fifo),
 };
 
 int main(void)
@@ -256,5 +296,7 @@ int main(void)
 	files.rlim_cur = files.rlim_max;
 	must(setrlimit(RLIMIT_NOFILE, &files), "setrlimit");
 	open_device();
+	if (!access(SECTION, F_OK))
+		return bench(sections, ARRAY_LEN(sections), 0);
 	return bench(ops, ARRAY_LEN(ops), 0);
 }

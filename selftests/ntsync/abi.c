@@ -2,9 +2,10 @@
 /*
  * What programs rely on and ntsync.c does not cover: which wait gets what,
  * what a failed call leaves behind, limits, bad arguments, other processes.
- * All of it holds for the driver as first released, too.
+ * All of it holds for the driver as first released, too; the tests of addresses leave out
+ * the ioctls that a kernel does not have.
  */
-#include "ntsync_test.h"
+#include "channel_test.h"
 
 #define BAD_IOCTL	_IO('N', 0x7f)
 
@@ -91,6 +92,106 @@ static int ioctl_in_child(int fd, unsigned long request, void *arg)
 		return -ECHILD;
 	return -WEXITSTATUS(status);
 }
+
+/*
+ * Addresses that are not the caller's: those of the kernel, which are mapped, and others
+ * that nobody has.
+ */
+
+#define DIRECT_MAP	0xffff888000001000ULL
+#define KERNEL_TEXT	0xffffffff81000000ULL
+#define MAX_ADDRESSES	24
+
+/* For a member of a struct, which has 64 bits in 32-bit programs, too. */
+static __u64 bad_addr[MAX_ADDRESSES];
+static unsigned int nb_bad_addrs;
+
+/* For the argument itself. */
+static void *bad_arg[MAX_ADDRESSES];
+static unsigned int nb_bad_args;
+
+/* And the page that it is in. */
+static void add_address(__u64 addr)
+{
+	__u64 page = addr & ~(__u64)(page_size() - 1);
+
+	bad_addr[nb_bad_addrs++] = addr;
+	if (page != addr)
+		bad_addr[nb_bad_addrs++] = page;
+}
+
+/* Symbols of the kernel. None if the caller may not know where they are. */
+static void add_symbols(void)
+{
+	static const char * const names[] = {
+		"_stext", "init_task", "linux_banner", "_sdata", "jiffies_64",
+	};
+	FILE *file = fopen("/proc/kallsyms", "re");
+	unsigned int found = 0, i;
+	char line[512], name[128];
+	unsigned long long addr;
+
+	while (file && found < ARRAY_LEN(names) && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%llx %*c %127s", &addr, name) != 2 || !addr)
+			continue;
+		for (i = 0; i < ARRAY_LEN(names) && strcmp(name, names[i]); i++)
+			;
+		if (i == ARRAY_LEN(names))
+			continue;
+		add_address(addr);
+		found++;
+	}
+	if (file)
+		fclose(file);
+}
+
+/* A 32-bit program cannot name them. There it is what is above it, or a hole in it. */
+static void add_compat_args(void)
+{
+	static const __u32 addr[] = { 0xc0000000, 0xffffe000, 0xfffff000, 0xfffffff8 };
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_LEN(addr); i++) {
+		void *arg = (void *)(uintptr_t)addr[i];
+		void *page = mmap(arg, page_size(), PROT_NONE,
+				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+		if (page == arg || (page == MAP_FAILED && errno != EEXIST))
+			bad_arg[nb_bad_args++] = arg;
+	}
+}
+
+static void find_addresses(void)
+{
+	unsigned int i;
+
+	if (nb_bad_addrs)
+		return;
+	add_symbols();
+	add_address(DIRECT_MAP);
+	add_address(KERNEL_TEXT);
+	/* the first that is beyond user space, and then non-canonical ones */
+	add_address((1ULL << 47) - page_size());
+	add_address(1ULL << 47);
+	add_address(1ULL << 62);
+	/* in the last page */
+	add_address(-8ULL);
+
+	if (sizeof(void *) < sizeof(__u64)) {
+		add_compat_args();
+		return;
+	}
+	for (i = 0; i < nb_bad_addrs; i++)
+		bad_arg[nb_bad_args++] = (void *)(uintptr_t)bad_addr[i];
+}
+
+#define expect_fault(fd, request, arg) do {				\
+	void *__arg = (arg);						\
+									\
+	EXPECT_EQ(-EFAULT, nt_ioctl((fd), (request), __arg)) {		\
+		TH_LOG("the address is %p", __arg);			\
+	}								\
+} while (0)
 
 /*
  * Both kinds of wait, on one object of each kind.
@@ -326,6 +427,37 @@ TEST_F(wait, bad_pointer)
 	EXPECT_EQ(0, wait_raw(self->dev, variant->all, &args));
 	EXPECT_EQ(0U, args.index);
 	check_taken(7);
+}
+
+/* What a pointer to the kernel points to is there, but not for the caller. */
+TEST_F(wait, kernel_address)
+{
+	static const __u32 counts[] = { 1, NB_OBJS, NTSYNC_MAX_WAIT_COUNT };
+	struct ntsync_wait_args args = {
+		.timeout = NT_EXPIRED, .owner = 7, .index = NT_POISON,
+	};
+	unsigned int i, j;
+
+	find_addresses();
+	ASSERT_LT(0U, nb_bad_args);
+	for (i = 0; i < nb_bad_args; i++)
+		expect_fault(self->dev, variant->all ? NTSYNC_IOC_WAIT_ALL : NTSYNC_IOC_WAIT_ANY,
+			     bad_arg[i]);
+	check_untouched();
+
+	for (i = 0; i < nb_bad_addrs; i++) {
+		for (j = 0; j < 2 * ARRAY_LEN(counts); j++) {
+			args.objs = bad_addr[i];
+			args.count = counts[j / 2];
+			args.alert = j % 2 ? self->objs[AUTO] : 0;
+			EXPECT_EQ(-EFAULT, wait_raw(self->dev, variant->all, &args)) {
+				TH_LOG("%u objects at %llx", args.count,
+				       (unsigned long long)bad_addr[i]);
+			}
+			EXPECT_EQ(NT_POISON, args.index);
+		}
+		check_untouched();
+	}
 }
 
 /* A result that cannot be stored does not undo the wait. */
@@ -771,6 +903,222 @@ TEST_F(object, argument_fault)
 	EXPECT_EQ(-EFAULT, nt_ioctl(mutex, NTSYNC_IOC_MUTEX_READ, none));
 	check_sem(sem, 1, 2);
 	check_mutex(mutex, 1, 2);
+}
+
+/*
+ * The same with addresses of the kernel. Ioctls that it does not have are left out.
+ */
+
+/* No descriptor came into being. */
+TEST_F(object, kernel_address_create)
+{
+	static const unsigned long requests[] = {
+		NTSYNC_IOC_CREATE_SEM, NTSYNC_IOC_CREATE_MUTEX, NTSYNC_IOC_CREATE_EVENT,
+		NTSYNC_IOC_CREATE_CHANNEL,
+	};
+	int next = dup(self->dev), ret, again;
+	unsigned int i, j;
+
+	ASSERT_LE(0, next);
+	close(next);
+	find_addresses();
+	ASSERT_LT(0U, nb_bad_args);
+	for (i = 0; i < ARRAY_LEN(requests); i++) {
+		for (j = 0; j < nb_bad_args; j++) {
+			ret = nt_ioctl(self->dev, requests[i], bad_arg[j]);
+			if (ret == -ENOTTY && requests[i] == NTSYNC_IOC_CREATE_CHANNEL)
+				break;
+			EXPECT_EQ(-EFAULT, ret) {
+				TH_LOG("request %lx, address %p", requests[i], bad_arg[j]);
+			}
+		}
+	}
+	again = dup(self->dev);
+	EXPECT_EQ(next, again);
+	close(again);
+}
+
+TEST_F(object, kernel_address)
+{
+	enum { OLD, NEW };
+	static const struct {
+		unsigned long request;
+		int kind;
+		int since;
+	} ops[] = {
+		{ NTSYNC_IOC_SEM_RELEASE, SEM, OLD },
+		{ NTSYNC_IOC_SEM_READ, SEM, OLD },
+		{ NTSYNC_IOC_MUTEX_UNLOCK, MUTEX, OLD },
+		{ NTSYNC_IOC_MUTEX_KILL, MUTEX, OLD },
+		{ NTSYNC_IOC_MUTEX_READ, MUTEX, OLD },
+		{ NTSYNC_IOC_MUTEX_SET_TASK, MUTEX, NEW },
+		{ NTSYNC_IOC_EVENT_READ, AUTO, OLD },
+		{ NTSYNC_IOC_EVENT_READ, MANUAL, OLD },
+		{ NTSYNC_IOC_EVENT_SET_PI, AUTO, NEW },
+		{ NTSYNC_IOC_EVENT_SET_PI, MANUAL, NEW },
+	};
+	int objs[] = {
+		[SEM] = nt_create_sem(self->dev, 1, 2),
+		[MUTEX] = nt_create_mutex(self->dev, 1, 2),
+		[AUTO] = nt_create_event(self->dev, false, false),
+		[MANUAL] = nt_create_event(self->dev, true, false),
+	};
+	unsigned int i, j;
+	int ret;
+
+	find_addresses();
+	ASSERT_LT(0U, nb_bad_args);
+	for (i = 0; i < ARRAY_LEN(ops); i++) {
+		for (j = 0; j < nb_bad_args; j++) {
+			ret = nt_ioctl(objs[ops[i].kind], ops[i].request, bad_arg[j]);
+			if (ret == -ENOTTY && ops[i].since == NEW)
+				break;
+			EXPECT_EQ(-EFAULT, ret) {
+				TH_LOG("request %lx, address %p", ops[i].request, bad_arg[j]);
+			}
+			check_sem(objs[SEM], 1, 2);
+			check_mutex(objs[MUTEX], 1, 2);
+			check_event(objs[AUTO], 0, 0);
+			check_event(objs[MANUAL], 1, 0);
+		}
+	}
+}
+
+/* The previous state is a result, so it happened. */
+TEST_F(object, kernel_address_of_result)
+{
+	unsigned int i;
+	int manual;
+
+	find_addresses();
+	ASSERT_LT(0U, nb_bad_args);
+	for (manual = 0; manual < 2; manual++) {
+		int event = nt_create_event(self->dev, manual, false);
+
+		for (i = 0; i < nb_bad_args; i++) {
+			expect_fault(event, NTSYNC_IOC_EVENT_SET, bad_arg[i]);
+			check_event(event, manual, 1);
+			expect_fault(event, NTSYNC_IOC_EVENT_RESET, bad_arg[i]);
+			check_event(event, manual, 0);
+			EXPECT_EQ(0, nt_event(event, NTSYNC_IOC_EVENT_SET, NULL));
+			expect_fault(event, NTSYNC_IOC_EVENT_PULSE, bad_arg[i]);
+			check_event(event, manual, 0);
+		}
+	}
+}
+
+TEST_F(object, kernel_address_aggregate)
+{
+	static const __u32 counts[] = { 1, 8, 9, NTSYNC_MAX_SOURCES };
+	struct ntsync_aggregate_wait_args args = {
+		.timeout = NT_EXPIRED, .owner = 7, .fired_index = NT_POISON,
+		.fired_events = NT_POISON,
+	};
+	unsigned int i, j;
+
+	if (nt_ioctl(self->dev, NTSYNC_IOC_AGGREGATE_WAIT, NULL) == -ENOTTY)
+		return;
+	find_addresses();
+	ASSERT_LT(0U, nb_bad_args);
+	for (i = 0; i < nb_bad_args; i++)
+		expect_fault(self->dev, NTSYNC_IOC_AGGREGATE_WAIT, bad_arg[i]);
+
+	for (i = 0; i < nb_bad_addrs; i++) {
+		for (j = 0; j < ARRAY_LEN(counts); j++) {
+			args.sources = bad_addr[i];
+			args.nb_sources = counts[j];
+			EXPECT_EQ(-EFAULT, nt_ioctl(self->dev, NTSYNC_IOC_AGGREGATE_WAIT, &args)) {
+				TH_LOG("%u sources at %llx", counts[j],
+				       (unsigned long long)bad_addr[i]);
+			}
+			EXPECT_EQ(NT_POISON, args.fired_index);
+			EXPECT_EQ(NT_POISON, args.fired_events);
+		}
+	}
+}
+
+/* False if the kernel does not have it. */
+static bool faults_on(struct __test_metadata *_metadata, int ch, unsigned long request)
+{
+	unsigned int i;
+	int ret;
+
+	find_addresses();
+	ASSERT_LT(0U, nb_bad_args);
+	for (i = 0; i < nb_bad_args; i++) {
+		ret = nt_ioctl(ch, request, bad_arg[i]);
+		if (ret == -ENOTTY)
+			return false;
+		EXPECT_EQ(-EFAULT, ret) {
+			TH_LOG("request %lx, address %p", request, bad_arg[i]);
+		}
+	}
+	return true;
+}
+
+#define faults(ch, request)	faults_on(_metadata, (ch), (request))
+
+TEST_F_TIMEOUT(object, kernel_address_channel, NT_TEST_TIMEOUT)
+{
+	struct peer p = {};
+	int ch = ch_create(self->dev, 2), send_only;
+	struct ntsync_channel_recv2_args args;
+	struct ntsync_channel_recv_args recv;
+	bool tokens;
+	int ret;
+
+	if (ch == -ENOTTY)
+		return;
+	ASSERT_LE(0, ch);
+
+	/* nothing is sent: what is pending later is the only request */
+	EXPECT_TRUE(faults(ch, NTSYNC_IOC_CHANNEL_SEND_PI));
+	send_only = ch_send_only(ch);
+	if (send_only != -ENOTTY) {
+		ASSERT_LE(0, send_only);
+		EXPECT_TRUE(faults(send_only, NTSYNC_IOC_CHANNEL_SEND_PI));
+		close(send_only);
+	}
+
+	ASSERT_EQ(0, actor_start(&p.a, self->dev, 0));
+	ret = ch_register(ch, atomic_load(&p.a.tid), 0x1234);
+	tokens = ret != -ENOTTY;
+	if (tokens) {
+		ASSERT_EQ(0, ret);
+		EXPECT_TRUE(faults(ch, NTSYNC_IOC_CHANNEL_REGISTER_THREAD));
+		EXPECT_TRUE(faults(ch, NTSYNC_IOC_CHANNEL_DEREGISTER_THREAD));
+	}
+	p.a.objs[0] = ch;
+	p.send.payload_off = 0x1000;
+	p.send.reply_off = 0x2000;
+	actor_begin(&p.a, do_send);
+	ASSERT_TRUE(actor_asleep(&p.a));
+
+	/* who cannot be told of the request does not get it */
+	EXPECT_TRUE(faults(ch, NTSYNC_IOC_CHANNEL_RECV));
+	faults(ch, NTSYNC_IOC_CHANNEL_RECV2);
+	faults(ch, NTSYNC_IOC_CHANNEL_TRY_RECV2);
+	EXPECT_TRUE(actor_asleep(&p.a));
+	if (tokens) {
+		ASSERT_EQ(0, ch_recv2(ch, &args));
+		EXPECT_EQ(0x1234ULL, args.thread_token);
+	} else {
+		ASSERT_EQ(0, ch_recv(ch, &recv));
+		memcpy(&args, &recv, sizeof(recv));
+	}
+	EXPECT_EQ(0x1000ULL, args.payload_off);
+	EXPECT_EQ(0x2000ULL, args.reply_off);
+	EXPECT_EQ((__u32)atomic_load(&p.a.tid), args.sender_tid);
+
+	EXPECT_TRUE(faults(ch, NTSYNC_IOC_CHANNEL_REPLY));
+	EXPECT_TRUE(actor_asleep(&p.a));
+	EXPECT_EQ(0, ch_reply(ch, args.entry_id));
+	EXPECT_EQ(0, actor_end(&p.a));
+	/* there was no other request */
+	ret = ch_try_recv2(ch, &args);
+	EXPECT_TRUE(ret == -EAGAIN || ret == -ENOTTY);
+	actor_stop(&p.a);
+	close(ch);
 }
 
 /* Results that cannot be stored: it happened. */

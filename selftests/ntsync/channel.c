@@ -307,16 +307,6 @@ static unsigned int rnd(unsigned int *seed)
 	return *seed >> 16;
 }
 
-static unsigned int scaled(unsigned int n)
-{
-	const char *scale = getenv("NTSYNC_SCALE");
-	unsigned int percent = scale ? atoi(scale) : 100;
-
-	if (percent < 100)
-		n = n * percent / 100;
-	return n ? n : 1;
-}
-
 /*
  * Processes. What they are told and what they report is in shared memory.
  */
@@ -1139,7 +1129,7 @@ static void check_order(struct __test_metadata *_metadata, struct set *s,
 
 	for (i = 0; i < 8; i++)
 		starts(s, &s->peer[i], 0);
-	for (round = 0; round < scaled(20); round++) {
+	for (round = 0; round < nt_scaled_down(20); round++) {
 		for (i = 0; i < 8; i++) {
 			policy = rnd(&seed) % 3;
 			own[i] = policy ? 10 + 10 * (rnd(&seed) % 3) : 0;
@@ -1413,7 +1403,7 @@ static void check_crowd(struct __test_metadata *_metadata, struct set *s, bool d
 
 	static_assert(NB_SENDERS + NB_RECEIVERS <= NB_PEERS, "peers");
 	crowd.sender = s->peer;
-	crowd.rounds = scaled(MAX_ROUNDS);
+	crowd.rounds = nt_scaled_down(MAX_ROUNDS);
 	crowd.drain = drain;
 	for (i = 0; i < NB_SENDERS; i++) {
 		starts(s, &s->peer[i], i & 1 ? 10 + i : 0);

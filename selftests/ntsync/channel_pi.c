@@ -10,6 +10,7 @@
  * A thread that has nothing to do sleeps on a futex. That is no wait of ntsync, so it
  * remains a receiver.
  */
+#include <linux/capability.h>
 #include "channel_test.h"
 
 #define ADJUSTED	"/sys/module/pi_chain/parameters/adjusted"
@@ -373,6 +374,246 @@ TEST_F_TIMEOUT(channel_pi, explicit_priority, NT_TEST_TIMEOUT)
 	replies(r, self->ch[0]);
 	lent_nothing(r);
 	sent(&self->s[1]);
+}
+
+/*
+ * What a sender without the right to more gets of its explicit priority, and keeps until the
+ * reply: no more than it had when it sent, its own or inherited, or RLIMIT_RTPRIO.
+ */
+
+struct right {
+	int own;
+	rlim_t limit;
+	int inherited;		/* through a mutex */
+	int prio;		/* explicit */
+	int kept;
+};
+
+/* A thread has its capabilities for itself; the C library would ask all threads. */
+static int do_lose_right(struct actor *a)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+	(void)a;
+	memset(data, 0, sizeof(data));
+	if (syscall(SYS_capget, &head, data))
+		return -errno;
+	data[0].effective &= ~(1U << CAP_SYS_NICE);
+	data[0].permitted &= ~(1U << CAP_SYS_NICE);
+	data[0].inheritable &= ~(1U << CAP_SYS_NICE);
+	return syscall(SYS_capset, &head, data) ? -errno : 0;
+}
+
+static int do_raise(struct actor *a)
+{
+	(void)a;
+	return set_sched(0, SCHED_FIFO, 99);
+}
+
+static int higher(int a, int b)
+{
+	return a > b ? a : b;
+}
+
+#define has(p, prio) do {						\
+	int __prio = (prio);						\
+									\
+	EXPECT_EQ(__prio ? FIFO(__prio) : NORMAL, prio_of(p));		\
+} while (0)
+
+#define both_have(r, s, prio) do {					\
+	int __both = (prio);						\
+									\
+	has(r, __both);							\
+	has(s, __both);							\
+} while (0)
+
+/* How the boost of the mutex ends. */
+enum { BY_SIGNAL, BY_CHANGE, BY_KILL, NB_ENDS };
+
+static void sends_capped(struct __test_metadata *_metadata,
+			 FIXTURE_DATA(channel_pi) *self,
+			 const struct right *right, unsigned int end, bool pending)
+{
+	struct peer *r = &self->r[0], *s = &self->s[1], *t = &self->t;
+	struct rlimit limit = { right->limit, right->limit };
+	int rest = higher(right->own, right->kept);
+	int ch = self->ch[0];
+	__u64 id = 0;
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_RTPRIO, &limit));
+	ASSERT_EQ(0, set_own(s, right->own));
+	acquires(&s->a, self->mutex);
+	if (right->inherited) {
+		ASSERT_EQ(0, set_own(t, right->inherited));
+		waits_for(&t->a, self->mutex);
+	}
+	has(s, higher(right->own, right->inherited));
+
+	if (pending) {
+		gets_busy(r, ch, &self->s[0]);
+		id = r->req.entry_id;
+	} else {
+		receives(r, ch);
+	}
+	sends_pi(s, ch, right->own, end == BY_CHANGE ? SCHED_RR : SCHED_FIFO, right->prio);
+	if (!pending) {
+		gets(r, s);
+		EXPECT_EQ((__u32)higher(rest, right->inherited), r->req.prio);
+	}
+	both_have(r, s, higher(rest, right->inherited));
+
+	if (right->inherited) {
+		switch (end) {
+		case BY_SIGNAL:
+			interrupt(t);
+			break;
+		case BY_CHANGE:
+			ASSERT_EQ(0, set_own(t, 0));
+			break;
+		case BY_KILL:
+			ASSERT_EQ(0, nt_kill_mutex(self->mutex, s->a.id));
+			ASSERT_EQ(-EOWNERDEAD, actor_end(&t->a));
+			releases(&t->a, self->mutex);
+			break;
+		}
+	}
+	both_have(r, s, rest);
+	if (pending) {
+		takes(r, ch, s);
+		EXPECT_EQ((__u32)rest, r->req.prio);
+		both_have(r, s, rest);
+	}
+
+	/* what it has later, its own or inherited, comes and goes, and this remains */
+	ASSERT_EQ(0, set_own(s, 85));
+	both_have(r, s, higher(85, right->kept));
+	ASSERT_EQ(0, set_own(s, 0));
+	both_have(r, s, right->kept);
+	if (end == BY_SIGNAL) {
+		ASSERT_EQ(0, set_own(t, 80));
+		waits_for(&t->a, self->mutex);
+		both_have(r, s, higher(80, right->kept));
+		interrupt(t);
+		both_have(r, s, right->kept);
+	}
+	ASSERT_EQ(0, set_own(s, right->own));
+	both_have(r, s, rest);
+	EXPECT_EQ(right->own ? SCHED_FIFO : SCHED_OTHER, sched_getscheduler(tid_of(s)));
+
+	replies(r, ch);
+	has(r, 0);
+	sent(s);
+	has(s, right->own);
+	if (right->inherited && end == BY_CHANGE)
+		interrupt(t);
+	if (!right->inherited || end != BY_KILL)
+		releases(&s->a, self->mutex);
+	if (pending) {
+		replies_to(r, ch, id);
+		sent(&self->s[0]);
+	}
+	has(r, 0);
+	has(s, right->own);
+}
+
+static void sends_capped_all(struct __test_metadata *_metadata,
+			     FIXTURE_DATA(channel_pi) *self,
+			     const struct right *rights, unsigned int nr)
+{
+	struct rlimit none = { 0, 0 };
+	struct peer *s = &self->s[1];
+	unsigned int i, end;
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_RTPRIO, &none));
+	ASSERT_EQ(0, actor_do(&s->a, do_lose_right));
+	ASSERT_EQ(-EPERM, actor_do(&s->a, do_raise));
+	for (i = 0; i < nr; i++) {
+		for (end = 0; end < (rights[i].inherited ? NB_ENDS : 1U); end++) {
+			sends_capped(_metadata, self, &rights[i], end, false);
+			sends_capped(_metadata, self, &rights[i], end, true);
+			ASSERT_TRUE(__test_passed(_metadata)) {
+				TH_LOG("explicit %d: case %u, end %u", rights[i].prio, i, end);
+			}
+		}
+	}
+}
+
+TEST_F_TIMEOUT(channel_pi, explicit_below_inherited, NT_TEST_TIMEOUT)
+{
+	static const struct right rights[] = {
+		{ 0, 0, 80, 50, 50 }, { 0, 0, 80, 1, 1 }, { 0, 0, 80, 80, 80 },
+		{ 30, 0, 80, 50, 50 }, { 30, 0, 80, 20, 20 }, { 0, 20, 80, 50, 50 },
+	};
+
+	if (geteuid())
+		SKIP(return, "not root");
+	sends_capped_all(_metadata, self, rights, ARRAY_LEN(rights));
+}
+
+TEST_F_TIMEOUT(channel_pi, explicit_above_inherited, NT_TEST_TIMEOUT)
+{
+	static const struct right rights[] = {
+		{ 0, 0, 80, 90, 80 }, { 30, 0, 80, 90, 80 }, { 0, 20, 80, 90, 80 },
+		{ 0, 70, 60, 90, 70 }, { 75, 70, 60, 90, 75 },
+	};
+
+	if (geteuid())
+		SKIP(return, "not root");
+	sends_capped_all(_metadata, self, rights, ARRAY_LEN(rights));
+}
+
+TEST_F_TIMEOUT(channel_pi, explicit_not_inherited, NT_TEST_TIMEOUT)
+{
+	static const struct right rights[] = {
+		{ 0, 0, 0, 50, 0 }, { 0, 0, 0, 1, 0 }, { 0, 20, 0, 50, 20 },
+	};
+
+	if (geteuid())
+		SKIP(return, "not root");
+	sends_capped_all(_metadata, self, rights, ARRAY_LEN(rights));
+}
+
+TEST_F_TIMEOUT(channel_pi, explicit_above_own, NT_TEST_TIMEOUT)
+{
+	static const struct right rights[] = {
+		{ 30, 0, 0, 60, 30 }, { 30, 0, 0, 30, 30 }, { 30, 20, 0, 60, 30 },
+		{ 30, 40, 0, 60, 40 }, { 30, 0, 0, 20, 20 },
+	};
+
+	if (geteuid())
+		SKIP(return, "not root");
+	sends_capped_all(_metadata, self, rights, ARRAY_LEN(rights));
+}
+
+/* Inherited by a server, from the one whose request it has in hand. */
+TEST_F_TIMEOUT(channel_pi, explicit_of_server, NT_TEST_TIMEOUT)
+{
+	static const struct { int prio, kept; } set[] = { { 50, 50 }, { 90, 80 } };
+	struct peer *r = &self->r[1], *server = &self->r[0], *s = &self->s[0];
+	struct rlimit none = { 0, 0 };
+	unsigned int i;
+
+	if (geteuid())
+		SKIP(return, "not root");
+	ASSERT_EQ(0, setrlimit(RLIMIT_RTPRIO, &none));
+	ASSERT_EQ(0, actor_do(&server->a, do_lose_right));
+	ASSERT_EQ(-EPERM, actor_do(&server->a, do_raise));
+	for (i = 0; i < ARRAY_LEN(set); i++) {
+		sends(s, self->ch[0], 80);
+		takes(server, self->ch[0], s);
+		receives(r, self->ch[1]);
+		sends_pi(server, self->ch[1], 0, SCHED_FIFO, set[i].prio);
+		gets(r, server);
+		both_have(r, server, 80);
+		interrupt(s);
+		both_have(r, server, set[i].kept);
+		replies(r, self->ch[1]);
+		has(r, 0);
+		sent(server);
+		has(server, 0);
+	}
 }
 
 static const struct { int policy, prio, lent; } changes[] = {

@@ -478,7 +478,7 @@ static bool reap(pid_t *pid)
 {
 	if (*pid <= 0)
 		return true;
-	if (!poll_until(waitpid(*pid, NULL, WNOHANG) == *pid))
+	if (!poll_until(nt_waitpid(*pid, NULL, WNOHANG) == *pid))
 		return false;
 	*pid = 0;
 	return true;
@@ -832,15 +832,14 @@ static void drain(struct __test_metadata *_metadata, bool fresh)
 
 TEST_F_TIMEOUT(channel_stress, random, NO_LIMIT)
 {
-	const char *scale = getenv("NTSYNC_SCALE"), *first = getenv("NTSYNC_SEED");
 	const char *seconds = getenv("NTSYNC_STRESS_SECONDS");
-	__u64 msec = SECONDS * 10ULL * (scale ? atoi(scale) : 100);
+	__u64 msec = nt_scaled(SECONDS * 1000);
 	__u64 start = nt_now(CLOCK_MONOTONIC), end;
 	unsigned int i, nr, ok = 0;
 
 	if (seconds)
 		msec = atoi(seconds) * 1000ULL;
-	seed = first ? atoi(first) : 1;
+	seed = nt_seed();
 	TH_LOG("seed %u", seed);
 	/* The last round may begin at the end of it. */
 	alarm(NT_TEST_TIMEOUT + msec / 1000);

@@ -8,15 +8,6 @@
 #include <sys/eventfd.h>
 #include "channel_test.h"
 
-/* NTSYNC_SCALE is in percent. */
-static inline unsigned int scaled(unsigned int n)
-{
-	const char *scale = getenv("NTSYNC_SCALE");
-
-	n = (unsigned long long)n * (scale ? strtoul(scale, NULL, 10) : 100) / 100;
-	return n ? n : 1;
-}
-
 static inline unsigned int rnd(unsigned int *seed, unsigned int n)
 {
 	*seed = *seed * 1664525 + 1013904223;

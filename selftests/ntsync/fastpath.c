@@ -27,6 +27,10 @@
 #define MIN_RACES	20
 #define FAR_MORE	1000000
 
+/* Suspended waits of each kind: the same. */
+#define NB_SUSPENDED	1500
+#define SUSPENDED_MSEC	200
+
 #define NB_SLEEPERS	4
 #define NB_SEMS		3
 #define NB_PERMITS	20000
@@ -1587,14 +1591,24 @@ struct racer {
 	unsigned int seq;
 	struct moments m;
 	__u64 start;		/* when its wait began */
+	__u64 timeout;		/* of its next wait; 0 is far */
 	atomic_uint go;
 	atomic_uint entered;
 	atomic_uint done;
 	struct row r;
 	int ret;
+	bool slept;		/* unless the timeout was far */
 };
 
 static struct racer racer;
+
+/* How often has the calling thread gone to sleep? */
+static long sleeps(void)
+{
+	struct rusage usage;
+
+	return getrusage(RUSAGE_THREAD, &usage) ? -1 : usage.ru_nvcsw;
+}
 
 /* Shortly where the other one can run meanwhile. */
 static bool await_soon(bool smp, atomic_uint *word, unsigned int val)
@@ -1611,6 +1625,7 @@ static void *racer_thread(void *arg)
 {
 	struct racer *w = arg;
 	unsigned int seq;
+	long before;
 
 	nt_pin_self(w->cpu);
 	for (seq = 1;; seq++) {
@@ -1618,9 +1633,11 @@ static void *racer_thread(void *arg)
 			;
 		if (w->stop)
 			return NULL;
+		before = w->timeout ? sleeps() : 0;
 		w->start = nt_now(CLOCK_MONOTONIC);
 		atomic_store(&w->entered, seq);
-		w->ret = wait_until(&w->r, w->start + NT_BOUND_NSEC, 0);
+		w->ret = wait_until(&w->r, w->timeout ? w->timeout : w->start + NT_BOUND_NSEC, 0);
+		w->slept = w->timeout && sleeps() != before;
 		atomic_store(&w->done, seq);
 		nt_futex_wake(&w->done);
 	}
@@ -1639,14 +1656,14 @@ static void racer_stop(struct racer *w)
 	pthread_join(w->thread, NULL);
 }
 
-static void start_racer(struct __test_metadata *_metadata, int dev)
+static void start_racer_on(struct __test_metadata *_metadata, int dev, int cpu)
 {
 	struct nt_sched above = NT_FIFO(50);
 	struct racer *w = &racer;
 	int here = nt_cpu(0);
 
-	w->m = (struct moments){ .smp = nt_cpu_count() > 1, .seed = 1, .lead = 20000 };
-	w->cpu = nt_cpu(1);
+	w->m = (struct moments){ .smp = cpu != here, .seed = 1, .lead = 20000 };
+	w->cpu = cpu;
 	w->r = (struct row){ .dev = dev, .owner = OWNER };
 	ASSERT_EQ(0, pthread_create(&w->thread, NULL, racer_thread, w));
 	ASSERT_EQ(0, nt_pin_self(here));
@@ -1654,6 +1671,11 @@ static void start_racer(struct __test_metadata *_metadata, int dev)
 	/* on one CPU, to be there when the timer is over; it helps, but need not be */
 	if (!w->m.smp && !nt_sched_probe(above))
 		nt_sched_self(&above);
+}
+
+static void start_racer(struct __test_metadata *_metadata, int dev)
+{
+	start_racer_on(_metadata, dev, nt_cpu(1));
 }
 
 static void spin(__u64 nsec)
@@ -1713,13 +1735,13 @@ static void meet(struct moments *m, atomic_uint *entered, unsigned int val, cons
 /* The deadline counts from the first few on. */
 static bool more_races(unsigned int done, __u64 deadline)
 {
-	return done < scaled(NB_RACES) &&
+	return done < nt_scaled(NB_RACES) &&
 	       (done < MIN_RACES || nt_now(CLOCK_MONOTONIC) < deadline);
 }
 
 static __u64 race_deadline(void)
 {
-	return nt_now(CLOCK_MONOTONIC) + scaled(RACE_MSEC) * 1000000ULL;
+	return nt_now(CLOCK_MONOTONIC) + nt_scaled(RACE_MSEC) * 1000000ULL;
 }
 
 /* It was taken, once and by that one. Now it is not ready, and nobody has it who waits. */
@@ -1993,6 +2015,176 @@ TEST_F_TIMEOUT(fastpath, race_all_mutex, NT_TEST_TIMEOUT)
 }
 
 /*
+ * A wait that does not run between its look and the end of its time. What is signaled meanwhile,
+ * before the time is over, is taken, although the wait finds out only afterwards.
+ *
+ * All on one CPU. The waiter is a normal task. Whoever is more urgent comes by a timer at some
+ * moment of its call, signals, and keeps the CPU until the time is over. What is signaled stays so
+ * until somebody takes it, so it does not matter where in its call the waiter was, or whether it
+ * had begun. With many objects, of which the first one becomes ready, it takes long from that look
+ * to the next thing that the wait does; one for all is kept by a lock until it has seen them all.
+ */
+
+/* The moments that are tried, from when the waiter is told to begin. */
+struct span {
+	__u64 first;
+	__u64 last;
+};
+
+#define MAX_SPAN	5000000ULL
+
+/* Both ends go to where the waiter just does not enter its call any more, and just sleeps. */
+static void adapt_span(struct span *s, bool entered, bool slept)
+{
+	__u64 step = (s->last - s->first) / 16 + 200;
+
+	if (!entered)
+		s->first += 4 * step;
+	else
+		s->first -= s->first > step ? step : s->first;
+	if (!slept)
+		s->last += step;
+	else
+		s->last -= s->last > 4 * step ? 4 * step : s->last;
+	if (s->first > MAX_SPAN)
+		s->first = MAX_SPAN;
+	if (s->last < s->first + 2000)
+		s->last = s->first + 2000;
+	if (s->last > s->first + MAX_SPAN)
+		s->last = s->first + MAX_SPAN;
+}
+
+/* What is left of the time when the timer is over, for one who took so long to signal. */
+static __u64 next_margin(__u64 margin, __u64 took)
+{
+	margin += (2 * took + 20000) / 8;
+	margin -= margin / 8;
+	return margin < MAX_SPAN ? margin : MAX_SPAN;
+}
+
+/* The first object or the alert becomes ready; the others are in a wait for all, or never. */
+static void suspended(struct __test_metadata *_metadata, int dev, bool all, bool alert,
+		      unsigned int n, enum kind k)
+{
+	unsigned int i, delay, late = 0, awake = 0, index = alert ? n : 0;
+	__u64 deadline, begin, fire, signaled, margin = 100000;
+	struct span span = { .first = 5000, .last = 50000 };
+	struct racer *w = &racer;
+	struct row *r = &w->r;
+	bool entered;
+	int fd;
+
+	fd = create(dev, k);
+	ASSERT_LE(0, fd);
+	for (i = 0; i < n; i++) {
+		r->objs[i] = i || alert ? nt_create_event(dev, true, all && i) : dup(fd);
+		ASSERT_LE(0, r->objs[i]);
+	}
+	r->n = n;
+	r->all = all;
+	r->alert = alert ? fd : 0;
+	deadline = nt_now(CLOCK_MONOTONIC) + nt_scaled(SUSPENDED_MSEC) * 1000000ULL;
+	for (i = 0; i < nt_scaled(NB_SUSPENDED) &&
+		    (i < MIN_RACES || nt_now(CLOCK_MONOTONIC) < deadline); i++) {
+		delay = rnd(&w->m.seed, span.last - span.first);
+		begin = nt_now(CLOCK_MONOTONIC);
+		fire = begin + span.first + delay;
+		w->timeout = fire + margin;
+		racer_go(w);
+		nt_sleep_until(CLOCK_MONOTONIC, fire);
+		entered = atomic_load(&w->entered) == w->seq;
+		ASSERT_EQ(0, make_ready(fd, k));
+		signaled = nt_now(CLOCK_MONOTONIC);
+		while (nt_now(CLOCK_MONOTONIC) < w->timeout)
+			;
+		joins(w);
+		if (signaled < w->timeout) {
+			ASSERT_EQ(0, w->ret) {
+				TH_LOG("wait %u for %u objects: signaled %llu ns before the end",
+				       i, n, (unsigned long long)(w->timeout - signaled));
+			}
+			awake += entered && !w->slept;
+		} else {
+			ASSERT_TRUE(!w->ret || w->ret == -ETIMEDOUT);
+			late++;
+		}
+		if (w->ret) {
+			ASSERT_EQ(NT_POISON, r->index);
+			ASSERT_TRUE(is(fd, k, READY));
+			ASSERT_EQ(0, put_back(dev, fd, k));
+		} else {
+			ASSERT_EQ(index, r->index);
+			ASSERT_TRUE(give_back(fd, k, OWNER));
+		}
+		adapt_span(&span, entered, w->slept);
+		margin = next_margin(margin, signaled - fire);
+	}
+	TH_LOG("all %d, alert %d, %u objects: %u waits, %u met before they slept, %u too late", all,
+	       alert, n, i, awake, late);
+	w->timeout = 0;
+	for (i = 0; i < n; i++)
+		close(r->objs[i]);
+	close(fd);
+}
+
+static void suspended_each(struct __test_metadata *_metadata, int dev, bool all, bool alert,
+			   const unsigned int *nb, unsigned int count)
+{
+	static const enum kind kinds[] = { AUTO, SEM, MUTEX };
+	unsigned int c;
+
+	if (nt_sched_probe((struct nt_sched)NT_FIFO(50)))
+		SKIP(return, "no right to real-time priorities");
+	start_racer_on(_metadata, dev, nt_cpu(0));
+	for (c = 0; c < count; c++)
+		suspended(_metadata, dev, all, alert, nb[c], kinds[c % ARRAY_LEN(kinds)]);
+	racer_stop(&racer);
+}
+
+TEST_F_TIMEOUT(fastpath, suspended_any, NT_TEST_TIMEOUT)
+{
+	static const unsigned int nb[] = { 64, 64, 64 };
+
+	suspended_each(_metadata, self->dev, false, false, nb, ARRAY_LEN(nb));
+}
+
+TEST_F_TIMEOUT(fastpath, suspended_all, NT_TEST_TIMEOUT)
+{
+	static const unsigned int nb[] = { 64, 64, 64 };
+
+	suspended_each(_metadata, self->dev, true, false, nb, ARRAY_LEN(nb));
+}
+
+/* The fewer there are, the shorter is what the timer has to hit. */
+TEST_F_TIMEOUT(fastpath, suspended_few_any, NT_TEST_TIMEOUT)
+{
+	static const unsigned int nb[] = { 1, 2, 8 };
+
+	suspended_each(_metadata, self->dev, false, false, nb, ARRAY_LEN(nb));
+}
+
+TEST_F_TIMEOUT(fastpath, suspended_few_all, NT_TEST_TIMEOUT)
+{
+	static const unsigned int nb[] = { 1, 2, 8 };
+
+	suspended_each(_metadata, self->dev, true, false, nb, ARRAY_LEN(nb));
+}
+
+TEST_F_TIMEOUT(fastpath, suspended_alert_any, NT_TEST_TIMEOUT)
+{
+	static const unsigned int nb[] = { 1 };
+
+	suspended_each(_metadata, self->dev, false, true, nb, ARRAY_LEN(nb));
+}
+
+TEST_F_TIMEOUT(fastpath, suspended_alert_all, NT_TEST_TIMEOUT)
+{
+	static const unsigned int nb[] = { 64 };
+
+	suspended_each(_metadata, self->dev, true, true, nb, ARRAY_LEN(nb));
+}
+
+/*
  * One of two events is set at every moment, but never the same for long. A wait that looks at one
  * after the other can miss both.
  */
@@ -2187,8 +2379,8 @@ TEST_F_TIMEOUT(fastpath, nobody_sleeps_on, NT_TEST_TIMEOUT)
 		s->r.objs[NB_SEMS] = self->never;
 		ASSERT_EQ(0, pthread_create(&s->thread, NULL, sleeper_thread, s));
 	}
-	deadline = nt_now(CLOCK_MONOTONIC) + scaled(SLEEPERS_MSEC) * 1000000ULL;
-	for (i = 0; i < scaled(NB_PERMITS) && nt_now(CLOCK_MONOTONIC) < deadline; i++) {
+	deadline = nt_now(CLOCK_MONOTONIC) + nt_scaled(SLEEPERS_MSEC) * 1000000ULL;
+	for (i = 0; i < nt_scaled(NB_PERMITS) && nt_now(CLOCK_MONOTONIC) < deadline; i++) {
 		k = rnd(&seed, NB_SEMS);
 		ASSERT_EQ(0, nt_release_sem(sems[k], 1, NULL));
 		released[k]++;

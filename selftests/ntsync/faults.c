@@ -2720,8 +2720,7 @@ TEST_F_TIMEOUT(faults_soak, random, NO_LIMIT)
 	static const int prio[NB_SOAK] = { 0, 0, 10, 20, 30, 0, 15 };
 	struct ntsync_channel_send_args stop = { .reply_off = STOP };
 	struct agent *both = &self->g[NB_WORKERS], *one = &self->g[NB_WORKERS + 1];
-	const char *first = getenv("NTSYNC_SEED");
-	unsigned int seed = first ? atoi(first) : 1, i, before;
+	unsigned int seed = nt_seed(), i, before;
 	struct ntsync_mutex_args mutex;
 	int ret;
 
@@ -2748,7 +2747,7 @@ TEST_F_TIMEOUT(faults_soak, random, NO_LIMIT)
 	ASSERT_LE(0, soak.stop);
 	before = nb_open();
 
-	soak.deadline = nt_now(CLOCK_MONOTONIC) + scaled(SOAK_MSEC) * 1000000ULL;
+	soak.deadline = nt_now(CLOCK_MONOTONIC) + nt_scaled(SOAK_MSEC) * 1000000ULL;
 	for (i = 0; i < NB_SOAK; i++) {
 		struct agent *g = &self->g[i];
 

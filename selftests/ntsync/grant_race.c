@@ -13,6 +13,7 @@
  *
  * The number of races is 100000 in total, scaled by NTSYNC_SCALE (in percent).
  * A test that has taken its time on a slow machine stops early, and says so.
+ * NTSYNC_RACES=N demands N races of each variant of each test, however long they take.
  */
 #include "ntsync_test.h"
 
@@ -82,6 +83,7 @@ struct race {
 	__u64 latency;		/* of a wake-up by the timer */
 	enum kind kind;
 	enum mode mode;
+	const char *name;	/* of the variant */
 	int obj;
 	int partner;		/* a semaphore that is available, for ALL */
 	int idle;		/* an event that is never signaled */
@@ -92,6 +94,7 @@ struct race {
 	unsigned int planned;
 	unsigned int granted;
 	unsigned int failed;
+	const char *failure;	/* what that means */
 	__u64 deadline;		/* for starting another race */
 };
 
@@ -109,15 +112,10 @@ static void count_signal(int sig)
 	errno = err;
 }
 
-static void plan_races(struct race *r, unsigned int n)
+static void plan_races(struct race *r, unsigned int n, const char *failure)
 {
-	const char *env = getenv("NTSYNC_SCALE");
-	unsigned long percent = env ? strtoul(env, NULL, 10) : 100;
-
-	r->planned = (unsigned long long)n * percent / 100;
-	if (!r->planned)
-		r->planned = 1;
-	r->deadline = nt_now(CLOCK_MONOTONIC) + BUDGET_NSEC;
+	r->failure = failure;
+	r->planned = nt_plan_races(n, BUDGET_NSEC, &r->deadline);
 }
 
 static bool more_races(const struct race *r)
@@ -420,7 +418,8 @@ static void check_outcomes(struct __test_metadata *_metadata, const struct race 
 {
 	unsigned int n = r->granted + r->failed;
 
-	TH_LOG("%u races: %u granted, %u failed", n, r->granted, r->failed);
+	TH_LOG("%s: %u races: %u granted, %u %s", r->name, n, r->granted, r->failed,
+	       r->failure);
 	if (n < r->planned)
 		TH_LOG("stopped early: %u were planned", r->planned);
 	if (n < r->planned || r->cpus < 2)
@@ -461,8 +460,21 @@ static void measure_latency(struct __test_metadata *_metadata, struct race *r)
 		r->latency = 300000;
 }
 
+/* As in the name of the variant. */
+static const char *name_of(enum kind kind, enum mode mode)
+{
+	static const char *const kinds[] = { "sem", "mutex", "dead", "auto", "manual", "pulse" };
+	static const char *const modes[] = { "any", "all", "alert", "alert_all" };
+	static char name[32];
+
+	snprintf(name, sizeof(name), "%s_%s", kinds[kind], modes[mode]);
+	return name;
+}
+
 static void setup_race(struct __test_metadata *_metadata, struct race *r)
 {
+	nt_limit_races();
+	r->name = name_of(r->kind, r->mode);
 	r->cpus = nt_cpu_count();
 	r->seed = 2463534242U;
 	r->obj = create_object(r);
@@ -524,7 +536,7 @@ static void run_timeout(struct __test_metadata *_metadata, struct race *r, clock
 	struct sweep sweep = { .step = 20000, .last = -1 };
 	bool taken;
 
-	for (plan_races(r, n); more_races(r);) {
+	for (plan_races(r, n, "timed out"); more_races(r);) {
 		__u64 timeout = nt_now(clock) + lead(r) + sweep.extra;
 
 		prepare_wait(r, &r->waiter, WAITER, timeout, flags);
@@ -551,12 +563,12 @@ static void run_timeout(struct __test_metadata *_metadata, struct race *r, clock
 	stop_race(r);
 }
 
-TEST_F_TIMEOUT(race, timeout, NT_TEST_TIMEOUT)
+TEST_F_TIMEOUT(race, timeout, NT_RACE_TIMEOUT)
 {
 	run_timeout(_metadata, &race, CLOCK_MONOTONIC, NB_TIMEOUT);
 }
 
-TEST_F_TIMEOUT(race, timeout_realtime, NT_TEST_TIMEOUT)
+TEST_F_TIMEOUT(race, timeout_realtime, NT_RACE_TIMEOUT)
 {
 	run_timeout(_metadata, &race, CLOCK_REALTIME, NB_REALTIME);
 }
@@ -565,7 +577,7 @@ TEST_F_TIMEOUT(race, timeout_realtime, NT_TEST_TIMEOUT)
  * A signal that interrupts the wait, and the release while the waiter is on
  * its way out.
  */
-TEST_F_TIMEOUT(race, signal, NT_TEST_TIMEOUT)
+TEST_F_TIMEOUT(race, signal, NT_RACE_TIMEOUT)
 {
 	struct sigaction sa = { .sa_handler = count_signal };
 	struct sweep sweep = { .step = 5000, .last = -1 };
@@ -574,7 +586,7 @@ TEST_F_TIMEOUT(race, signal, NT_TEST_TIMEOUT)
 	bool taken;
 
 	ASSERT_EQ(0, sigaction(SIGUSR1, &sa, NULL));
-	for (plan_races(r, NB_SIGNAL); more_races(r);) {
+	for (plan_races(r, NB_SIGNAL, "interrupted"); more_races(r);) {
 		__u64 when = nt_now(CLOCK_MONOTONIC) + lead(r);
 
 		prepare_wait(r, &r->waiter, WAITER, nt_bound(), 0);
@@ -601,7 +613,7 @@ TEST_F_TIMEOUT(race, signal, NT_TEST_TIMEOUT)
 }
 
 /* With SA_RESTART only the timeout can end the wait without the object. */
-TEST_F_TIMEOUT(race, signal_restart, NT_TEST_TIMEOUT)
+TEST_F_TIMEOUT(race, signal_restart, NT_RACE_TIMEOUT)
 {
 	struct sigaction sa = { .sa_handler = count_signal, .sa_flags = SA_RESTART };
 	struct sweep sweep = { .step = 20000, .last = -1 };
@@ -610,7 +622,7 @@ TEST_F_TIMEOUT(race, signal_restart, NT_TEST_TIMEOUT)
 	bool taken;
 
 	ASSERT_EQ(0, sigaction(SIGUSR1, &sa, NULL));
-	for (plan_races(r, NB_RESTART); more_races(r);) {
+	for (plan_races(r, NB_RESTART, "timed out"); more_races(r);) {
 		__u64 start = nt_now(CLOCK_MONOTONIC), timeout, when;
 
 		timeout = start + lead(r) + r->latency;
@@ -647,14 +659,14 @@ TEST_F_TIMEOUT(race, signal_restart, NT_TEST_TIMEOUT)
  * after it; now and then it was the only one, and the waiter has the last
  * reference to the object.
  */
-TEST_F_TIMEOUT(race, close, NT_TEST_TIMEOUT)
+TEST_F_TIMEOUT(race, close, NT_RACE_TIMEOUT)
 {
 	struct sweep sweep = { .step = 20000, .last = -1 };
 	struct race *r = &race;
 	unsigned int late = 0;
 
 	close(r->obj);
-	for (plan_races(r, NB_CLOSE); more_races(r);) {
+	for (plan_races(r, NB_CLOSE, "timed out"); more_races(r);) {
 		bool taken, last = r->seq % 4 == 3, before = r->seq % 4 == 1;
 		int copy = -1;
 		__u64 timeout;
@@ -702,14 +714,14 @@ TEST_F_TIMEOUT(race, close, NT_TEST_TIMEOUT)
  * A second waiter stays when the first one's timeout expires: the one release
  * goes to exactly one of them, never to nobody.
  */
-TEST_F_TIMEOUT(race, pass_on, NT_TEST_TIMEOUT)
+TEST_F_TIMEOUT(race, pass_on, NT_RACE_TIMEOUT)
 {
 	struct sweep sweep = { .step = 20000, .last = -1 };
 	struct race *r = &race;
 	bool taken;
 
 	racer_start(_metadata, &r->second, r->seq + 1);
-	plan_races(r, NB_PASS_ON);
+	plan_races(r, NB_PASS_ON, "timed out");
 	if (r->kind == MANUAL)
 		r->planned = 1;		/* both get it: nothing to pass on */
 	while (more_races(r)) {
@@ -775,7 +787,7 @@ FIXTURE_TEARDOWN(pulse)
 {
 }
 
-TEST_F_TIMEOUT(pulse, timeout, NT_TEST_TIMEOUT)
+TEST_F_TIMEOUT(pulse, timeout, NT_RACE_TIMEOUT)
 {
 	run_timeout(_metadata, &race, CLOCK_MONOTONIC, NB_TIMEOUT);
 }
@@ -809,7 +821,7 @@ FIXTURE_TEARDOWN(steal)
 {
 }
 
-TEST_F_TIMEOUT(steal, all_or_nothing, NT_TEST_TIMEOUT)
+TEST_F_TIMEOUT(steal, all_or_nothing, NT_RACE_TIMEOUT)
 {
 	struct sweep sweep = { .step = 2000, .last = -1 };
 	struct race *r = &race;
@@ -817,6 +829,7 @@ TEST_F_TIMEOUT(steal, all_or_nothing, NT_TEST_TIMEOUT)
 	__u32 index;
 	bool taken;
 
+	r->name = variant->first ? "first" : variant->alert ? "second_with_alert" : "second";
 	objs[0] = nt_create_sem(r->dev, 1, 1);
 	ASSERT_LE(0, objs[0]);
 	objs[1] = nt_create_mutex(r->dev, 0, 0);
@@ -824,7 +837,7 @@ TEST_F_TIMEOUT(steal, all_or_nothing, NT_TEST_TIMEOUT)
 	stolen = variant->first ? 0 : 1;
 	left = !stolen;
 
-	for (plan_races(r, NB_STEAL); more_races(r);) {
+	for (plan_races(r, NB_STEAL, "too late"); more_races(r);) {
 		r->waiter.request = NTSYNC_IOC_WAIT_ALL;
 		r->waiter.args = (struct ntsync_wait_args) {
 			.timeout = NT_EXPIRED, .objs = (uintptr_t)objs, .count = 2,

@@ -80,7 +80,6 @@ FIXTURE_TEARDOWN(inversion)
 
 TEST_F_TIMEOUT(inversion, bounded, NT_TEST_TIMEOUT)
 {
-	const char *exact = getenv("NTSYNC_EXACT");
 	__u64 begin, limit, usec;
 	int i;
 
@@ -103,7 +102,7 @@ TEST_F_TIMEOUT(inversion, bounded, NT_TEST_TIMEOUT)
 	usec = (got - begin) / 1000;
 	TH_LOG("the owner needed %d us, the waiter had it after %llu us", NEEDED_USEC,
 	       (unsigned long long)usec);
-	limit = exact && atoi(exact) ? NEEDED_USEC + NEEDED_USEC / 20 : HOG_USEC / 4;
+	limit = nt_env("NTSYNC_EXACT", 0) ? NEEDED_USEC + NEEDED_USEC / 20 : HOG_USEC / 4;
 	EXPECT_GT(limit, usec);
 	EXPECT_EQ(0, actor_end(&self->owner));
 	for (i = 0; i < NB_HOGS; i++)

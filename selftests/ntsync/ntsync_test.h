@@ -52,6 +52,9 @@
 #define NT_BOUND_NSEC	(20 * NT_NSEC_PER_SEC)
 #define NT_TEST_TIMEOUT	120
 
+/* For as many races as NTSYNC_RACES may demand: nt_limit_races() keeps the usual limit. */
+#define NT_RACE_TIMEOUT	(6 * 3600)
+
 #define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
 
 static inline __u64 nt_now(clockid_t clock)
@@ -100,6 +103,57 @@ static inline void nt_pause(unsigned int *nr)
 		nt_pause(&__nr);					\
 	__ok;								\
 })
+
+/* A number from the environment. */
+static inline unsigned long nt_env(const char *name, unsigned long fallback)
+{
+	const char *value = getenv(name);
+
+	return value ? strtoul(value, NULL, 10) : fallback;
+}
+
+/* So many rounds or msec, times NTSYNC_SCALE (in percent; 100 if it is not set). At least 1. */
+static inline unsigned int nt_scaled(unsigned int n)
+{
+	n = (__u64)n * nt_env("NTSYNC_SCALE", 100) / 100;
+	return n ? n : 1;
+}
+
+/* The same, but at most n: where there is no room for more, or no use. */
+static inline unsigned int nt_scaled_down(unsigned int n)
+{
+	unsigned int scaled = nt_scaled(n);
+
+	return scaled < n ? scaled : n;
+}
+
+/* What random numbers begin with: NTSYNC_SEED. */
+static inline unsigned int nt_seed(void)
+{
+	return nt_env("NTSYNC_SEED", 1);
+}
+
+/* NTSYNC_RACES: so many races of each variant, however long they take. 0: as many as usual. */
+static inline unsigned int nt_demanded_races(void)
+{
+	return nt_env("NTSYNC_RACES", 0);
+}
+
+/* In a test with NT_RACE_TIMEOUT: a signal ends it in time, unless races are demanded. */
+static inline void nt_limit_races(void)
+{
+	if (!nt_demanded_races())
+		alarm(NT_TEST_TIMEOUT);
+}
+
+/* How many races: those that are demanded, or n, scaled. None is to begin after *deadline. */
+static inline unsigned int nt_plan_races(unsigned int n, __u64 budget, __u64 *deadline)
+{
+	unsigned int demanded = nt_demanded_races();
+
+	*deadline = demanded ? UINT64_MAX : nt_now(CLOCK_MONOTONIC) + budget;
+	return demanded ? demanded : nt_scaled(n);
+}
 
 /*
  * waitpid() of a process with threads, by a real-time task. As a normal task for the moment:

@@ -15,6 +15,7 @@
 
 #define FIRST_OWNER	0x10000		/* owner of the mutexes at first */
 #define MAX_WAITERS	1000
+#define MIN_TENTH	10	/* of a crowd: with fewer it would not be one */
 
 enum kind {
 	SEM,
@@ -522,12 +523,10 @@ static unsigned int release_many(struct __test_metadata *_metadata, struct queue
 static void run_crowd(struct __test_metadata *_metadata, struct queue *q,
 		      enum mode mode, const struct nt_sched *sched, unsigned int n)
 {
-	const char *scale = getenv("NTSYNC_SCALE");
-	unsigned int tenth = MAX_WAITERS / 10;
+	unsigned int tenth = nt_scaled_down(MAX_WAITERS / 10);
 
-	if (scale)
-		tenth = tenth * atoi(scale) / 100;
-	ASSERT_LE(10U, tenth);
+	if (tenth < MIN_TENTH)
+		tenth = MIN_TENTH;
 	queue_waiters(_metadata, q, mode, sched, n, 10 * tenth);
 	if (q->kind == SEM) {
 		EXPECT_EQ(0U, grant_turns(_metadata, q, 0, 5 * tenth));

@@ -3,12 +3,14 @@
  * Priority inheritance of mutexes, sentence by sentence of its contract.
  *
  * pi_graph compares whole graphs of waiting threads with what they should be.
- * Here is what is no graph: ways to begin and to end a loan, the limits, and
- * MUTEX_SET_TASK.
+ * Here is what is no graph: ways to begin and to end a loan, the limits,
+ * MUTEX_SET_TASK, and that no mutex remembers a task for ever.
  *
  * Everything runs on one CPU below the controlling thread. Evidence is the
  * effective priority and the order of events.
  */
+#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include "pi_test.h"
 
@@ -784,16 +786,338 @@ TEST_F_TIMEOUT(pi, waker_keeps_level, NT_TEST_TIMEOUT)
 		EXPECT_EQ(0, actor_end(&many[i]));
 }
 
+/*
+ * From the end of a loan to the wake-up of those who are granted what it was for, nobody in
+ * between gets the CPU: not even if somebody waits for several objects, so that the waker gives
+ * up the lock of the mutex meanwhile.
+ *
+ * The owner makes the hog ready itself, while it is more urgent than the hog, and releases the
+ * mutex. So the hog runs as soon as the owner is back at its own level, unless there is somebody
+ * more urgent. What it does first is to look whether the waiter has come back.
+ */
+#define HOG_PRIO	50
+#define LOOK_NSEC	20000000
+#define MAX_FOR_ALL	40
+
+enum { NOT_RUN, FOUND_NOBODY, FOUND_WAITER };
+
+static atomic_uint is_back;	/* the waiter */
+static atomic_uint found;	/* by the hog, when it ran first */
+
+/* How the owner releases the mutex, and what the hog had found before and after that. */
+static struct {
+	atomic_bool kill;
+	atomic_bool nested;
+	atomic_uint before;
+	atomic_uint after;
+} last_release;
+
+static int do_come_back(struct actor *a)
+{
+	int ret = do_wait(a);
+
+	atomic_store(&is_back, 1);
+	return ret;
+}
+
+static int do_look(struct actor *a)
+{
+	bool back = atomic_load(&is_back);
+	__u64 end;
+
+	(void)a;
+	atomic_store(&found, back ? FOUND_WAITER : FOUND_NOBODY);
+	end = nt_now(CLOCK_MONOTONIC) + LOOK_NSEC;
+	while (!atomic_load(&is_back) && nt_now(CLOCK_MONOTONIC) < end)
+		;
+	return 0;
+}
+
+static int do_release(struct actor *a)
+{
+	int ret = 0;
+
+	actor_begin(the_hog, do_look);
+	if (atomic_load(&last_release.nested))
+		ret = do_unlock(a);
+	atomic_store(&last_release.before, atomic_load(&found));
+	if (ret)
+		return ret;
+	ret = atomic_load(&last_release.kill) ? nt_kill_mutex(a->objs[0], a->id) : do_unlock(a);
+	atomic_store(&last_release.after, atomic_load(&found));
+	return ret;
+}
+
+/* The owner does that. It returns below the hog, so the hog has run by then. */
+static int release_before(struct actor *owner, struct actor *hog, int mutex, bool kill,
+			  bool nested)
+{
+	atomic_store(&is_back, 0);
+	atomic_store(&found, NOT_RUN);
+	atomic_store(&last_release.kill, kill);
+	atomic_store(&last_release.nested, nested);
+	atomic_store(&last_release.before, NOT_RUN);
+	atomic_store(&last_release.after, NOT_RUN);
+	the_hog = hog;
+	owner->objs[0] = mutex;
+	return actor_do(owner, do_release);
+}
+
+/* Let it wait for both, and go on when it sleeps. */
+#define waits_for_both(a, first, second, fn) do {			\
+	struct actor *__a = (a);					\
+									\
+	__a->objs[0] = (first);						\
+	__a->objs[1] = (second);					\
+	__a->nb_objs = 2;						\
+	__a->all = true;						\
+	actor_begin(__a, (fn));						\
+	ASSERT_TRUE(actor_asleep(__a));					\
+} while (0)
+
+FIXTURE(released_before) {
+	int dev;
+	int mutex;
+	int sem;		/* available */
+	int never;		/* is not signaled */
+	struct actor owner;
+	struct actor waiter;
+	struct actor second;
+	struct actor hog;
+	struct actor *for_all;
+};
+
+FIXTURE_VARIANT(released_before) {
+	bool all;		/* the waiter waits for the semaphore as well */
+	bool kill;
+	bool nested;		/* the mutex is acquired twice */
+	int lent;		/* the owner has this priority from EVENT_SET_PI */
+	int second;		/* another one with this priority waits for the mutex */
+	unsigned int nb_for_all;	/* so many wait for the mutex and what never comes */
+	int prio_for_all;
+};
+
+/* The lock is not given up. */
+FIXTURE_VARIANT_ADD(released_before, any) { .all = false };
+FIXTURE_VARIANT_ADD(released_before, any_killed) { .kill = true };
+FIXTURE_VARIANT_ADD(released_before, any_nested) { .nested = true };
+
+/* It is when the waiter has been granted the mutex. */
+FIXTURE_VARIANT_ADD(released_before, any_and_all) { .nb_for_all = 1 };
+FIXTURE_VARIANT_ADD(released_before, any_and_all_killed) { .kill = true, .nb_for_all = 1 };
+FIXTURE_VARIANT_ADD(released_before, any_and_all_nested) { .nested = true, .nb_for_all = 1 };
+FIXTURE_VARIANT_ADD(released_before, any_and_all_lent) { .lent = 30, .nb_for_all = 1 };
+FIXTURE_VARIANT_ADD(released_before, any_and_many) {
+	.second = 70, .nb_for_all = MAX_FOR_ALL,
+};
+
+FIXTURE_VARIANT_ADD(released_before, any_and_many_killed) {
+	.kill = true, .second = 70, .nb_for_all = MAX_FOR_ALL,
+};
+
+/* And before that: those for all come first if they are as urgent, or more. */
+FIXTURE_VARIANT_ADD(released_before, any_after_equal) {
+	.nb_for_all = 1, .prio_for_all = 80,
+};
+
+FIXTURE_VARIANT_ADD(released_before, any_after_many_equal) {
+	.second = 70, .nb_for_all = MAX_FOR_ALL, .prio_for_all = 80,
+};
+
+FIXTURE_VARIANT_ADD(released_before, any_after_many_urgent) {
+	.second = 70, .nb_for_all = MAX_FOR_ALL, .prio_for_all = 85,
+};
+
+FIXTURE_VARIANT_ADD(released_before, any_after_many_urgent_killed) {
+	.kill = true, .second = 70, .nb_for_all = MAX_FOR_ALL, .prio_for_all = 85,
+};
+
+/* While the waiter itself is granted what it waits for. */
+FIXTURE_VARIANT_ADD(released_before, all) { .all = true };
+FIXTURE_VARIANT_ADD(released_before, all_killed) { .all = true, .kill = true };
+FIXTURE_VARIANT_ADD(released_before, all_nested) { .all = true, .nested = true };
+FIXTURE_VARIANT_ADD(released_before, all_lent) { .all = true, .lent = 30 };
+FIXTURE_VARIANT_ADD(released_before, all_and_any) { .all = true, .second = 70 };
+FIXTURE_VARIANT_ADD(released_before, all_and_many) {
+	.all = true, .second = 70, .nb_for_all = MAX_FOR_ALL,
+};
+
+FIXTURE_VARIANT_ADD(released_before, all_after_many_urgent) {
+	.all = true, .second = 70, .nb_for_all = MAX_FOR_ALL, .prio_for_all = 85,
+};
+
+FIXTURE_SETUP(released_before)
+{
+	unsigned int i;
+
+	begin_pi(self->dev);
+	self->mutex = nt_create_mutex(self->dev, 0, 0);
+	ASSERT_LE(0, self->mutex);
+	self->sem = nt_create_sem(self->dev, 1, 1);
+	ASSERT_LE(0, self->sem);
+	self->never = nt_create_event(self->dev, true, false);
+	ASSERT_LE(0, self->never);
+
+	self->owner.id = 1;
+	self->waiter.id = 2;
+	self->second.id = 3;
+	ASSERT_EQ(0, actor_start(&self->owner, self->dev, 0));
+	ASSERT_EQ(0, actor_start(&self->waiter, self->dev, 80));
+	ASSERT_EQ(0, actor_start(&self->hog, self->dev, HOG_PRIO));
+	if (variant->second)
+		ASSERT_EQ(0, actor_start(&self->second, self->dev, variant->second));
+
+	self->for_all = calloc(MAX_FOR_ALL, sizeof(*self->for_all));
+	ASSERT_TRUE(self->for_all != NULL);
+	for (i = 0; i < variant->nb_for_all; i++) {
+		self->for_all[i].id = 100 + i;
+		self->for_all[i].timeout = NO_TIMEOUT;
+		ASSERT_EQ(0, actor_start(&self->for_all[i], self->dev, variant->prio_for_all));
+	}
+}
+
+FIXTURE_TEARDOWN(released_before)
+{
+	close(self->dev);
+}
+
+TEST_F_TIMEOUT(released_before, somebody_in_between, NT_TEST_TIMEOUT)
+{
+	unsigned int i, nb = variant->nb_for_all;
+	int own = NORMAL, top = 80;
+
+	if (nb && variant->prio_for_all > top)
+		top = variant->prio_for_all;
+
+	acquires(&self->owner, self->mutex);
+	if (variant->nested)
+		acquires(&self->owner, self->mutex);
+	if (variant->lent) {
+#ifdef NTSYNC_IOC_EVENT_SET_PI
+		struct ntsync_event_set_pi_args args = {
+			.policy = SCHED_FIFO, .prio = variant->lent,
+		};
+		int event = nt_create_event(self->dev, false, false), ret;
+
+		ASSERT_LE(0, event);
+		ret = nt_ioctl(event, NTSYNC_IOC_EVENT_SET_PI, &args);
+		if (ret == -ENOTTY)
+			SKIP(return, "no EVENT_SET_PI in this kernel");
+		ASSERT_EQ(0, ret);
+		acquires(&self->owner, event);
+		own = FIFO(variant->lent);
+#else
+		SKIP(return, "no EVENT_SET_PI in these headers");
+#endif
+	}
+	EXPECT_EQ(own, actor_prio(&self->owner));
+
+	for (i = 0; i < (nb + 1) / 2; i++)
+		waits_for_both(&self->for_all[i], self->mutex, self->never, do_wait);
+	if (variant->all) {
+		waits_for_both(&self->waiter, self->mutex, self->sem, do_come_back);
+	} else {
+		self->waiter.objs[0] = self->mutex;
+		self->waiter.nb_objs = 1;
+		actor_begin(&self->waiter, do_come_back);
+		ASSERT_TRUE(actor_asleep(&self->waiter));
+	}
+	if (variant->second)
+		waits_for(&self->second, self->mutex);
+	for (; i < nb; i++)
+		waits_for_both(&self->for_all[i], self->mutex, self->never, do_wait);
+	EXPECT_EQ(FIFO(top), actor_prio(&self->owner));
+
+	EXPECT_EQ(0, release_before(&self->owner, &self->hog, self->mutex, variant->kill,
+				    variant->nested));
+	EXPECT_EQ((unsigned int)NOT_RUN, atomic_load(&last_release.before));
+	EXPECT_EQ((unsigned int)FOUND_WAITER, atomic_load(&last_release.after)) {
+		TH_LOG("the hog %s", atomic_load(&last_release.after) == NOT_RUN ?
+		       "has not run before the owner came back" :
+		       "kept the CPU from the one that was to be woken");
+	}
+	EXPECT_EQ(own, actor_prio(&self->owner));
+	EXPECT_EQ(variant->kill ? -EOWNERDEAD : 0, actor_end(&self->waiter));
+	EXPECT_EQ(0, actor_end(&self->hog));
+	check_mutex(self->mutex, self->waiter.id, 1);
+	check_sem(self->sem, !variant->all, 1);
+
+	/* The others sleep on, and those who want the mutex lend to whom it belongs now. */
+	EXPECT_EQ(FIFO(top), actor_prio(&self->waiter));
+	EXPECT_EQ(FIFO(HOG_PRIO), actor_prio(&self->hog));
+	if (variant->second) {
+		EXPECT_FALSE(actor_done(&self->second));
+		EXPECT_EQ(FIFO(variant->second), actor_prio(&self->second));
+	}
+	for (i = 0; i < nb; i++) {
+		EXPECT_FALSE(actor_done(&self->for_all[i]));
+		EXPECT_EQ(variant->prio_for_all ? FIFO(variant->prio_for_all) : NORMAL,
+			  actor_prio(&self->for_all[i]));
+	}
+
+	releases(&self->waiter, self->mutex);
+	EXPECT_EQ(FIFO(80), actor_prio(&self->waiter));
+	if (variant->second) {
+		EXPECT_EQ(0, actor_end(&self->second));
+		check_mutex(self->mutex, self->second.id, 1);
+	}
+	for (i = 0; i < nb; i++) {
+		pthread_kill(self->for_all[i].thread, SIGUSR1);
+		EXPECT_EQ(-EINTR, actor_end(&self->for_all[i]));
+	}
+	if (variant->second)
+		EXPECT_EQ(FIFO(variant->second), actor_prio(&self->second));
+
+	/* A priority that was not lent by a waiter is left alone until the next wait. */
+	EXPECT_EQ(own, actor_prio(&self->owner));
+	acquires(&self->owner, nt_create_sem(self->dev, 1, 1));
+	EXPECT_EQ(NORMAL, actor_prio(&self->owner));
+}
+
+/* Nobody can be granted it: then nothing keeps the owner at the level of those who sleep on. */
+TEST_F_TIMEOUT(pi, released_in_vain, NT_TEST_TIMEOUT)
+{
+	int event = nt_create_event(self->dev, true, false);
+	int i;
+
+	ASSERT_LE(0, event);
+	ASSERT_EQ(0, set_sched(tid_of(&self->other), SCHED_FIFO, HOG_PRIO));
+	for (i = 0; i < 4; i++) {
+		bool kill = i & 1, nested = i & 2;
+
+		acquires(&self->owner, self->mutex);
+		if (nested)
+			acquires(&self->owner, self->mutex);
+		waits_for_both(&self->waiter, self->mutex, event, do_come_back);
+		EXPECT_EQ(FIFO(80), actor_prio(&self->owner));
+		EXPECT_EQ(0, release_before(&self->owner, &self->other, self->mutex, kill,
+					    nested));
+		EXPECT_EQ((unsigned int)NOT_RUN, atomic_load(&last_release.before));
+		EXPECT_EQ((unsigned int)FOUND_NOBODY, atomic_load(&last_release.after));
+		EXPECT_EQ(NORMAL, actor_prio(&self->owner));
+		EXPECT_EQ(0, actor_end(&self->other));
+		EXPECT_EQ(FIFO(HOG_PRIO), actor_prio(&self->other));
+		EXPECT_TRUE(actor_asleep(&self->waiter));
+		EXPECT_EQ(0U, nt_mutex_owner(self->mutex));
+
+		EXPECT_EQ(0, nt_event(event, NTSYNC_IOC_EVENT_SET, NULL));
+		EXPECT_EQ(kill ? -EOWNERDEAD : 0, actor_end(&self->waiter));
+		check_mutex(self->mutex, self->waiter.id, 1);
+		EXPECT_EQ(FIFO(80), actor_prio(&self->waiter));
+		EXPECT_EQ(NORMAL, actor_prio(&self->owner));
+		releases(&self->waiter, self->mutex);
+		EXPECT_EQ(0, nt_event(event, NTSYNC_IOC_EVENT_RESET, NULL));
+	}
+}
+
 /* In percent of that: NTSYNC_SCALE. */
 #define MANY	1000
 
 /* The owner has what the most urgent of those has who are left. */
 TEST_F_TIMEOUT(pi, many_waiters, NT_TEST_TIMEOUT)
 {
-	const char *scale = getenv("NTSYNC_SCALE");
-	int nb = scale && atoi(scale) < 100 ? MANY * atoi(scale) / 100 : MANY;
 	struct actor *many = calloc(MANY, sizeof(*many));
-	int i, top;
+	int i, top, nb = nt_scaled_down(MANY);
 
 	if (nb < 90)
 		nb = 90;
@@ -820,6 +1144,855 @@ TEST_F_TIMEOUT(pi, many_waiters, NT_TEST_TIMEOUT)
 	EXPECT_EQ(100U + 79, nt_mutex_owner(self->mutex));
 	EXPECT_EQ(FIFO(80), actor_prio(&many[79]));
 	/* the process ends with all others in their waits */
+}
+
+/*
+ * A mutex remembers the task whose wait has acquired it, and forgets it when another one acquires
+ * it or when it ceases to exist itself, at the latest.
+ *
+ * What it keeps is a reference to the struct pid of the task. User space cannot count those, but
+ * each of them keeps the pid namespace of the task as well, and the number of pid namespaces can be
+ * limited to one. So the tasks of a namespace play with mutexes, and when they and the mutexes are
+ * gone there is room for another namespace soon.
+ */
+
+#define MAX_PID_NS	"/proc/sys/user/max_pid_namespaces"
+#define NB_PLAYERS	4
+#define NB_PLAYS	400	/* of a race, scaled by NTSYNC_SCALE; or so long: */
+#define PLAY_MSEC	500
+#define MIN_PLAYS	30
+
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open	434
+#endif
+
+/* A thread in the namespace. /proc is that of another one, which numbers them differently. */
+struct player {
+	struct actor a;			/* must be first */
+	int pid, tid;			/* as in /proc */
+	int alert;
+	int uring;			/* a descriptor that is waited for, too */
+	__u64 begin, end;		/* of what it was told to do */
+};
+
+struct game {
+	int dev;
+	int mutex[2];
+	int outside;			/* a mutex that is not closed afterwards */
+	struct player p[NB_PLAYERS];
+};
+
+static int do_name(struct actor *a)
+{
+	struct player *p = (struct player *)a;
+	char path[64];
+	ssize_t len = readlink("/proc/thread-self", path, sizeof(path) - 1);
+
+	if (len < 0)
+		return -errno;
+	path[len] = 0;
+	return sscanf(path, "%d/task/%d", &p->pid, &p->tid) == 2 ? 0 : -EINVAL;
+}
+
+static int do_play(struct actor *a)
+{
+	struct player *p = (struct player *)a;
+	struct nt_wait wait = {
+		.dev = a->dev, .objs = a->objs, .count = a->nb_objs, .owner = a->id,
+		.all = a->all, .alert = p->alert, .timeout = a->timeout, .uring_fd = p->uring,
+	};
+	int ret = nt_wait(&wait);
+
+	p->end = nt_now(CLOCK_MONOTONIC);
+	return ret;
+}
+
+static int do_free(struct actor *a)
+{
+	struct player *p = (struct player *)a;
+	int ret;
+
+	p->begin = nt_now(CLOCK_MONOTONIC);
+	ret = do_unlock(a);
+	p->end = nt_now(CLOCK_MONOTONIC);
+	return ret;
+}
+
+static bool player_asleep(struct player *p)
+{
+	__u64 deadline = nt_bound();
+	unsigned int nr = 0;
+
+	while (nt_now(CLOCK_MONOTONIC) < deadline && !actor_done(&p->a)) {
+		if (atomic_load(&p->a.entered) == atomic_load(&p->a.cmd) &&
+		    nt_task_state(p->pid, p->tid) == 'S')
+			return !actor_done(&p->a);
+		nt_pause(&nr);
+	}
+	return false;
+}
+
+static void wants(struct player *p, int fd)
+{
+	p->a.objs[0] = fd;
+	p->a.nb_objs = 1;
+	p->a.all = false;
+	p->a.timeout = 0;
+	p->alert = 0;
+	p->uring = 0;
+}
+
+static void wants_both(struct player *p, int first, int second, bool all)
+{
+	wants(p, first);
+	p->a.objs[1] = second;
+	p->a.nb_objs = 2;
+	p->a.all = all;
+}
+
+static int waits(struct player *p)
+{
+	return actor_do(&p->a, do_play);
+}
+
+static bool goes_to_sleep(struct player *p)
+{
+	actor_begin(&p->a, do_play);
+	return player_asleep(p);
+}
+
+static int gets(struct player *p, int fd)
+{
+	wants(p, fd);
+	return waits(p);
+}
+
+static bool sleeps_for(struct player *p, int fd)
+{
+	wants(p, fd);
+	return goes_to_sleep(p);
+}
+
+static int frees(struct player *p, int fd)
+{
+	p->a.objs[0] = fd;
+	return actor_do(&p->a, do_free);
+}
+
+static int comes_back(struct player *p)
+{
+	return actor_end(&p->a);
+}
+
+static int own_prio(struct player *p, int prio)
+{
+	return set_sched(tid_of(&p->a), prio ? SCHED_FIFO : SCHED_OTHER, prio);
+}
+
+/* What is played returns the line in which it has failed, or 0. */
+#define must(cond) do {							\
+	if (!(cond))							\
+		return __LINE__;					\
+} while (0)
+
+static int play_taken(struct game *g)
+{
+	unsigned int i;
+
+	for (i = 0; i < 3 * NB_PLAYERS; i++) {
+		struct player *p = &g->p[i % NB_PLAYERS];
+
+		must(!gets(p, g->mutex[0]));
+		must(!frees(p, g->mutex[0]));
+		/* and as the second one of several */
+		wants_both(p, g->mutex[0], g->mutex[1], i & 1);
+		must(!waits(p));
+		must(!frees(p, g->mutex[0]));
+		if (i & 1)
+			must(!frees(p, g->mutex[1]));
+		must(!gets(&g->p[0], g->mutex[0]));
+		wants_both(p, g->mutex[0], g->mutex[1], false);
+		p->a.id = 77;
+		must(!waits(p));
+		must(!frees(p, g->mutex[1]));
+		p->a.id = 1 + i % NB_PLAYERS;
+		must(!frees(&g->p[0], g->mutex[0]));
+	}
+	return 0;
+}
+
+/* By several tasks with one id. */
+static int play_recursive(struct game *g)
+{
+	struct player *first = &g->p[0], *second = &g->p[1], *third = &g->p[2];
+	unsigned int i;
+
+	second->a.id = first->a.id;
+	for (i = 0; i < 4; i++) {
+		must(!gets(first, g->mutex[0]));
+		must(!gets(second, g->mutex[0]));
+		must(!gets(first, g->mutex[0]));
+		if (i & 1)
+			must(sleeps_for(third, g->mutex[0]));
+		must(!frees(second, g->mutex[0]));
+		must(!frees(first, g->mutex[0]));
+		must(!frees(second, g->mutex[0]));
+		if (i & 1) {
+			must(!comes_back(third));
+			must(!frees(third, g->mutex[0]));
+		}
+	}
+	return 0;
+}
+
+/* Granted at unlock, to one that is lent by others, and to one that is not. */
+static int play_granted(struct game *g)
+{
+	struct player *p = g->p;
+	unsigned int i;
+
+	for (i = 0; i < 8; i++) {
+		must(!own_prio(&p[1], i & 1 ? 50 : 0));
+		must(!own_prio(&p[2], i & 2 ? 40 : 0));
+		must(!gets(&p[0], g->mutex[0]));
+		must(sleeps_for(&p[1], g->mutex[0]));
+		must(sleeps_for(&p[2], g->mutex[0]));
+		must(!frees(&p[0], g->mutex[0]));
+		/* who of the two is first depends on that */
+		if ((i & 3) == 2) {
+			must(!comes_back(&p[2]));
+			must(!frees(&p[2], g->mutex[0]));
+			must(!comes_back(&p[1]));
+			must(!frees(&p[1], g->mutex[0]));
+		} else {
+			must(!comes_back(&p[1]));
+			must(!frees(&p[1], g->mutex[0]));
+			must(!comes_back(&p[2]));
+			must(!frees(&p[2], g->mutex[0]));
+		}
+	}
+	return 0;
+}
+
+/* The same while somebody waits for this mutex and for another one. */
+static int play_granted_all(struct game *g)
+{
+	struct player *p = g->p;
+	unsigned int i;
+
+	for (i = 0; i < 8; i++) {
+		bool first = i & 1;
+
+		must(!own_prio(&p[1], first ? 50 : 0));
+		must(!gets(&p[0], g->mutex[0]));
+		must(!gets(&p[3], g->mutex[1]));
+		wants_both(&p[2], g->mutex[0], g->mutex[1], true);
+		must(goes_to_sleep(&p[2]));
+		must(sleeps_for(&p[1], g->mutex[0]));
+		/* the one for all cannot have it, or is later than one that is more urgent */
+		if (!first) {
+			must(!frees(&p[0], g->mutex[0]));
+			must(!comes_back(&p[1]));
+			must(!frees(&p[3], g->mutex[1]));
+		} else {
+			must(!frees(&p[3], g->mutex[1]));
+			must(!frees(&p[0], g->mutex[0]));
+			must(!comes_back(&p[1]));
+		}
+		must(!frees(&p[1], g->mutex[0]));
+		must(!comes_back(&p[2]));
+		must(!frees(&p[2], g->mutex[0]));
+		must(!frees(&p[2], g->mutex[1]));
+	}
+	return 0;
+}
+
+/* Waits that end otherwise. */
+static int play_in_vain(struct game *g)
+{
+	struct player *owner = &g->p[0], *waiter = &g->p[1];
+	unsigned int i;
+
+	must(!gets(owner, g->mutex[0]));
+	for (i = 0; i < 8; i++) {
+		must(!own_prio(waiter, i & 1 ? 50 : 0));
+		wants(waiter, g->mutex[0]);
+		if (i & 2)
+			wants_both(waiter, g->mutex[0], g->mutex[1], true);
+		waiter->a.timeout = nt_now(CLOCK_MONOTONIC) + 1000000;
+		must(waits(waiter) == -ETIMEDOUT);
+		waiter->a.timeout = NT_EXPIRED;
+		must(waits(waiter) == -ETIMEDOUT);
+		waiter->a.timeout = 0;
+		must(goes_to_sleep(waiter));
+		must(!pthread_kill(waiter->a.thread, SIGUSR1));
+		must(comes_back(waiter) == -EINTR);
+	}
+	must(!frees(owner, g->mutex[0]));
+	return 0;
+}
+
+static int play_killed(struct game *g)
+{
+	struct player *p = g->p;
+	unsigned int i;
+
+	for (i = 0; i < 4; i++) {
+		must(!own_prio(&p[1], i & 1 ? 50 : 0));
+		must(!gets(&p[0], g->mutex[0]));
+		must(!gets(&p[0], g->mutex[0]));
+		must(nt_kill_mutex(g->mutex[0], p[1].a.id) == -EPERM);
+		must(!nt_kill_mutex(g->mutex[0], p[0].a.id));
+		must(gets(&p[2], g->mutex[0]) == -EOWNERDEAD);
+		must(sleeps_for(&p[1], g->mutex[0]));
+		must(!nt_kill_mutex(g->mutex[0], p[2].a.id));
+		must(comes_back(&p[1]) == -EOWNERDEAD);
+		/* and what nobody owns afterwards is not acquired again */
+		must(!nt_kill_mutex(g->mutex[0], p[1].a.id));
+		must(gets(&p[3], g->mutex[0]) == -EOWNERDEAD);
+		must(!frees(&p[3], g->mutex[0]));
+	}
+	return 0;
+}
+
+static int play_set_task(struct game *g)
+{
+	int mutex = nt_create_mutex(g->dev, 7, 1), status, ret;
+	struct player *p = g->p;
+	unsigned int i;
+	siginfo_t info;
+	pid_t pid;
+
+	must(mutex >= 0);
+	must(nt_set_task(g->mutex[0], tid_of(&p[0].a), 0) == -EINVAL);
+	for (i = 0; i < 4; i++) {
+		must(!own_prio(&p[3], i & 1 ? 50 : 0));
+		must(sleeps_for(&p[3], mutex));
+		must(!nt_set_task(mutex, tid_of(&p[0].a), 0));
+		must(!nt_set_task(mutex, tid_of(&p[1].a), 0));
+		must(!nt_set_task(mutex, tid_of(&p[1].a), 0));
+		must(nt_set_task(mutex, tid_of(&p[2].a), 1) == -EINVAL);
+		must(nt_set_task(mutex, 0x7fffffff, 0) == -ESRCH);
+		must(!pthread_kill(p[3].a.thread, SIGUSR1));
+		must(comes_back(&p[3]) == -EINTR);
+	}
+	/* of a process that has ended, and one that is gone */
+	pid = fork();
+	must(pid >= 0);
+	if (!pid)
+		_exit(0);
+	must(!waitid(P_PID, pid, &info, WEXITED | WNOWAIT));
+	ret = nt_set_task(mutex, pid, 0);
+	must(!ret || ret == -ESRCH);
+	must(waitpid(pid, &status, 0) == pid);
+	must(nt_set_task(mutex, pid, 0) == -ESRCH);
+	/* it is somebody else's now, and that one's no more */
+	must(!nt_unlock_mutex(mutex, 7, NULL));
+	must(nt_set_task(mutex, tid_of(&p[0].a), 0) == -EINVAL);
+	must(!gets(&p[0], mutex));
+	must(!nt_set_task(mutex, tid_of(&p[1].a), 0));
+	must(!frees(&p[0], mutex));
+	must(!gets(&p[2], mutex));
+	must(!nt_set_task(mutex, tid_of(&p[3].a), 0));
+	/* it ends with that owner */
+	return 0;
+}
+
+/* Threads and a process that end as owners, of what others then own, or nobody. */
+static int play_exited(struct game *g)
+{
+	struct player *p = g->p;
+	int status;
+	pid_t pid;
+
+	must(!gets(&p[0], g->mutex[0]));
+	must(!own_prio(&p[1], 50));
+	must(sleeps_for(&p[1], g->mutex[0]));
+	actor_stop(&p[0].a);
+	must(!nt_unlock_mutex(g->mutex[0], p[0].a.id, NULL));
+	must(!comes_back(&p[1]));
+	pid = fork();
+	must(pid >= 0);
+	if (!pid) {
+		struct nt_wait wait = {
+			.dev = g->dev, .objs = &g->mutex[1], .count = 1, .owner = 9,
+		};
+
+		_exit(nt_wait(&wait) ? 1 : 0);
+	}
+	must(waitpid(pid, &status, 0) == pid && !status);
+	must(sleeps_for(&p[2], g->mutex[1]));
+	must(!nt_kill_mutex(g->mutex[1], 9));
+	must(comes_back(&p[2]) == -EOWNERDEAD);
+	actor_stop(&p[1].a);
+	actor_stop(&p[2].a);
+	return 0;
+}
+
+/* Closed while it is owned, and while somebody waits who does not get it, or does. */
+static int play_closed(struct game *g)
+{
+	struct player *p = g->p;
+	unsigned int i;
+
+	for (i = 0; i < 8; i++) {
+		int mutex = nt_create_mutex(g->dev, 0, 0), copy;
+
+		must(mutex >= 0);
+		must(!gets(&p[i & 1], mutex));
+		must(!close(mutex));
+
+		mutex = nt_create_mutex(g->dev, 0, 0);
+		must(mutex >= 0);
+		copy = dup(mutex);
+		must(copy >= 0);
+		must(!own_prio(&p[1], i & 1 ? 50 : 0));
+		must(!gets(&p[0], mutex));
+		must(sleeps_for(&p[1], copy));
+		must(!close(copy));
+		if (i & 2)
+			must(!frees(&p[0], mutex));
+		else
+			must(!pthread_kill(p[1].a.thread, SIGUSR1));
+		must(!close(mutex));
+		must(comes_back(&p[1]) == (i & 2 ? 0 : -EINTR));
+	}
+	return 0;
+}
+
+/* The alert of a wait for any and of one for all. */
+static int play_alert(struct game *g)
+{
+	int never = nt_create_event(g->dev, true, false);
+	struct player *p = g->p;
+	unsigned int i;
+
+	must(never >= 0);
+	for (i = 0; i < 8; i++) {
+		struct player *owner = &p[i & 1], *waiter = &p[!(i & 1)];
+
+		must(!gets(owner, g->mutex[0]));
+		wants(waiter, never);
+		waiter->alert = g->mutex[0];
+		waiter->a.all = i & 2;
+		must(goes_to_sleep(waiter));
+		must(!frees(owner, g->mutex[0]));
+		must(!comes_back(waiter));
+		must(!frees(waiter, g->mutex[0]));
+		wants(owner, never);
+		owner->alert = g->mutex[0];
+		owner->a.all = i & 2;
+		must(!waits(owner));
+		must(!frees(owner, g->mutex[0]));
+	}
+	return 0;
+}
+
+/* Waits that descriptors could end, too. Without them there is nothing to be lost. */
+static int play_uring(struct game *g)
+{
+#ifdef NTSYNC_INDEX_URING_READY
+	int fd = eventfd(0, EFD_NONBLOCK);
+	struct player *p = g->p;
+	eventfd_t n;
+	unsigned int i;
+
+	must(fd > 0);
+	for (i = 0; i < 8; i++) {
+		struct player *owner = &p[i & 1], *waiter = &p[!(i & 1)];
+
+		wants_both(owner, g->mutex[0], g->mutex[1], i & 2);
+		owner->uring = fd;
+		if (waits(owner) == -EINVAL && !i)
+			return 0;
+		must(nt_mutex_owner(g->mutex[0]) == owner->a.id);
+		wants(waiter, g->mutex[0]);
+		if (i & 2)
+			wants_both(waiter, g->mutex[0], g->mutex[1], true);
+		waiter->uring = fd;
+		must(goes_to_sleep(waiter));
+		/* one that was told, but has been granted it when it looks */
+		if (i & 4)
+			must(!eventfd_write(fd, 1) && !eventfd_read(fd, &n));
+		must(!frees(owner, g->mutex[0]));
+		if (i & 2)
+			must(!frees(owner, g->mutex[1]));
+		must(!comes_back(waiter));
+		must(!frees(waiter, g->mutex[0]));
+		if (i & 2)
+			must(!frees(waiter, g->mutex[1]));
+	}
+#else
+	(void)g;
+#endif
+	return 0;
+}
+
+#ifdef NTSYNC_IOC_AGGREGATE_WAIT
+static int do_aggregate(struct actor *a)
+{
+	struct player *p = (struct player *)a;
+	struct ntsync_source src[2] = {
+		{ .type = NTSYNC_SOURCE_FD, .events = 1 /* POLLIN */, .fd = p->uring },
+		{ .type = NTSYNC_SOURCE_OBJECT, .fd = a->objs[0] },
+	};
+	struct ntsync_aggregate_wait_args args = {
+		.timeout = nt_bound(), .sources = (uintptr_t)src, .nb_sources = 2,
+		.owner = a->id,
+	};
+
+	return nt_ioctl(a->dev, NTSYNC_IOC_AGGREGATE_WAIT, &args);
+}
+#endif
+
+static int play_aggregate(struct game *g)
+{
+#ifdef NTSYNC_IOC_AGGREGATE_WAIT
+	struct player *p = g->p;
+	int fd = eventfd(0, EFD_NONBLOCK), ret;
+	unsigned int i;
+	eventfd_t n;
+
+	must(fd > 0);
+	for (i = 0; i < 8; i++) {
+		struct player *owner = &p[i & 1], *waiter = &p[!(i & 1)];
+
+		wants(owner, g->mutex[0]);
+		owner->uring = fd;
+		ret = actor_do(&owner->a, do_aggregate);
+		if (ret == -ENOTTY)
+			return 0;
+		must(!ret);
+		wants(waiter, g->mutex[0]);
+		waiter->uring = fd;
+		actor_begin(&waiter->a, do_aggregate);
+		must(player_asleep(waiter));
+		/* in hand, with the wait claimed: it finds the mutex when it looks */
+		if (i & 2)
+			must(!eventfd_write(fd, 1));
+		must(!nt_unlock_mutex(g->mutex[0], owner->a.id, NULL));
+		if (i & 2)
+			must(!eventfd_read(fd, &n));
+		must(!comes_back(waiter));
+		must(!frees(waiter, g->mutex[0]));
+	}
+#else
+	(void)g;
+#endif
+	return 0;
+}
+
+/*
+ * The timeout of the waiter is over at every moment of the unlock. With somebody who waits for
+ * all, the waker gives up the lock of the mutex for a while when it has granted it, and the waiter
+ * may leave by itself: then nobody is left whom to wake.
+ */
+static int race_unlock(struct game *g, bool all)
+{
+	struct player *owner = &g->p[0], *waiter = &g->p[1], *other = &g->p[2];
+	const unsigned int nb = NTSYNC_MAX_WAIT_COUNT;
+	__u64 lead = 50000, window = 20000, now, deadline;
+	unsigned int i, plays = nt_scaled_down(NB_PLAYS), seed = 1;
+	int ret;
+
+	must(!gets(owner, g->mutex[0]));
+	if (all) {
+		wants(other, g->mutex[0]);
+		other->a.all = true;
+		other->a.nb_objs = nb;
+		/* all that come before it are there, and the last one never is */
+		for (i = 0; i < nb; i++) {
+			other->a.objs[i] = i == nb - 2 ? g->mutex[0] :
+				nt_create_event(g->dev, true, i < nb - 2);
+			must(other->a.objs[i] >= 0);
+		}
+		other->a.timeout = NO_TIMEOUT;
+		must(goes_to_sleep(other));
+	}
+	/* how long does it take? */
+	for (i = 0; i < 5; i++) {
+		must(!frees(owner, g->mutex[0]));
+		now = 2 * (owner->end - owner->begin) + 5000;
+		if (!i || now < window)
+			window = now;
+		must(!gets(owner, g->mutex[0]));
+	}
+	if (window > 2000000)
+		window = 2000000;
+	must(!own_prio(waiter, 50));
+	deadline = nt_now(CLOCK_MONOTONIC) + nt_scaled_down(PLAY_MSEC) * 1000000ULL;
+	for (i = 0; i < plays || i < MIN_PLAYS; i++) {
+		if (i >= MIN_PLAYS && nt_now(CLOCK_MONOTONIC) >= deadline)
+			break;
+		seed = seed * 1664525 + 1013904223;
+		wants(waiter, g->mutex[0]);
+		owner->a.objs[0] = g->mutex[0];
+		waiter->a.timeout = nt_now(CLOCK_MONOTONIC) + lead + (seed >> 8) % window;
+		/* the waiter goes first, being more urgent */
+		actor_begin(&waiter->a, do_play);
+		actor_begin(&owner->a, do_free);
+		must(!comes_back(owner));
+		ret = comes_back(waiter);
+		must(!ret || ret == -ETIMEDOUT);
+		if (!ret)
+			must(!nt_unlock_mutex(g->mutex[0], waiter->a.id, NULL));
+		must(!gets(owner, g->mutex[0]));
+		if (ret)
+			lead += window / 4;
+		else if (waiter->end < waiter->a.timeout)
+			lead -= lead / 8;
+		if (lead > 5000000)
+			lead = 5000000;
+	}
+	return 0;
+}
+
+static int play_race(struct game *g)
+{
+	return race_unlock(g, false);
+}
+
+static int play_left(struct game *g)
+{
+	return race_unlock(g, true);
+}
+
+/* Then somebody outside acquires it, so that it may stay. */
+static int play_outside(struct game *g)
+{
+	unsigned int i;
+
+	for (i = 0; i < 3; i++) {
+		must(!gets(&g->p[0], g->outside));
+		must(!frees(&g->p[0], g->outside));
+		must(!gets(&g->p[1], g->outside));
+		must(sleeps_for(&g->p[2], g->outside));
+		must(!frees(&g->p[1], g->outside));
+		must(!comes_back(&g->p[2]));
+		must(!frees(&g->p[2], g->outside));
+	}
+	return 0;
+}
+
+/* Without a mutex: the reference is that of a pidfd. Does it keep the namespace? */
+static int play_nothing(struct game *g)
+{
+	(void)g;
+	return 0;
+}
+
+/* Shared with the processes of the game. */
+struct stage {
+	struct game game;
+	int (*play)(struct game *g);
+	atomic_int pid;			/* of the first process of the namespace */
+	atomic_uint ready;
+	atomic_uint go;
+	int failed;			/* the line in which it has, or 0 */
+	const char *skip;		/* why it cannot be played, or NULL */
+	int err;			/* and which error that was */
+	bool full;			/* there is no room for another namespace meanwhile */
+	bool kept;			/* as long as there is a pidfd */
+	bool freed;			/* in the end */
+	bool ended;
+};
+
+static void die_with_parent(void)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
+/* In the namespace, as its first process. */
+static int play_game(struct stage *s)
+{
+	struct nt_sched above = NT_FIFO(CONTROLLER_PRIO);
+	struct game *g = &s->game;
+	unsigned int i;
+
+	must(!nt_sched_self(&above));
+	for (i = 0; i < NB_PLAYERS; i++) {
+		g->p[i].a.id = i + 1;
+		must(!actor_start(&g->p[i].a, g->dev, 0));
+		must(!actor_do(&g->p[i].a, do_name));
+	}
+	for (i = 0; i < ARRAY_LEN(g->mutex); i++) {
+		g->mutex[i] = nt_create_mutex(g->dev, 0, 0);
+		must(g->mutex[i] >= 0);
+	}
+	atomic_store(&s->ready, 1);
+	must(poll_until(atomic_load(&s->go)));
+	return s->play(g);
+}
+
+/* Is there room for another pid namespace? 0 or a negative errno value. */
+static int try_namespace(void)
+{
+	int status = 0;
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return -errno;
+	if (!pid)
+		_exit(unshare(CLONE_NEWPID) ? errno : 0);
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return -ECHILD;
+	return -WEXITSTATUS(status);
+}
+
+/* Soon: when RCU and a worker have done their part. */
+static bool namespace_is_gone(void)
+{
+	__u64 deadline = nt_now(CLOCK_MONOTONIC) + NT_BOUND_NSEC / 2;
+	unsigned int nr = 0;
+
+	while (try_namespace()) {
+		if (nt_now(CLOCK_MONOTONIC) >= deadline)
+			return false;
+		nt_pause(&nr);
+	}
+	return true;
+}
+
+/* Where the game is played: a process whose children are in a new pid namespace. */
+static void host_game(struct stage *s)
+{
+	int status = 0;
+	pid_t pid;
+
+	die_with_parent();
+	if (!poll_until(!unshare(CLONE_NEWPID)))
+		_exit(1);
+	pid = fork();
+	if (pid < 0)
+		_exit(1);
+	if (!pid) {
+		die_with_parent();
+		s->failed = play_game(s);
+		s->ended = true;
+		_exit(0);
+	}
+	atomic_store(&s->pid, pid);
+	if (waitpid(pid, &status, 0) != pid || status)
+		_exit(1);
+	_exit(0);
+}
+
+#define cannot(s, text) do {						\
+	(s)->err = errno;						\
+	(s)->skip = (text);						\
+	return;								\
+} while (0)
+
+/* In a process of its own, below the test. */
+static void run_game(struct stage *s)
+{
+	const struct rlimit limit = { CONTROLLER_PRIO, CONTROLLER_PRIO };
+	int pidfd = -1, status = 0;
+	__u32 index;
+	pid_t pid;
+
+	die_with_parent();
+	/* no privilege is left in another user namespace */
+	if (setrlimit(RLIMIT_RTPRIO, &limit) || set_sched(0, SCHED_OTHER, 0))
+		cannot(s, "no right to real-time priorities");
+	if (unshare(CLONE_NEWUSER))
+		cannot(s, "no user namespaces");
+	die_with_parent();
+	if (!nt_write_file(MAX_PID_NS, "1"))
+		cannot(s, "the number of pid namespaces cannot be limited");
+	errno = -try_namespace();
+	if (errno)
+		cannot(s, "no pid namespaces");
+
+	s->game.outside = nt_create_mutex(s->game.dev, 0, 0);
+	pid = fork();
+	if (!pid)
+		host_game(s);
+	if (poll_until((atomic_load(&s->ready) && atomic_load(&s->pid)) ||
+		       waitpid(pid, &status, WNOHANG) == pid) && atomic_load(&s->ready)) {
+		s->full = try_namespace() == -ENOSPC;
+		if (s->play == play_nothing)
+			pidfd = syscall(SYS_pidfd_open, atomic_load(&s->pid), 0);
+		atomic_store(&s->go, 1);
+		waitpid(pid, &status, 0);
+	}
+
+	if (pidfd >= 0) {
+		/* No time is long enough to be sure. In this one it would have gone otherwise. */
+		nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + NT_NSEC_PER_SEC / 4);
+		s->kept = try_namespace() == -ENOSPC;
+		close(pidfd);
+	}
+	if (s->play == play_outside && nt_try_any(s->game.dev, 1, &s->game.outside, 9, 0, &index))
+		return;
+	s->freed = namespace_is_gone();
+}
+
+FIXTURE(pid_reference) {
+	int dev;
+};
+
+FIXTURE_VARIANT(pid_reference) {
+	int (*play)(struct game *g);
+};
+
+FIXTURE_VARIANT_ADD(pid_reference, nothing) { play_nothing };
+FIXTURE_VARIANT_ADD(pid_reference, taken) { play_taken };
+FIXTURE_VARIANT_ADD(pid_reference, recursive) { play_recursive };
+FIXTURE_VARIANT_ADD(pid_reference, granted) { play_granted };
+FIXTURE_VARIANT_ADD(pid_reference, granted_all) { play_granted_all };
+FIXTURE_VARIANT_ADD(pid_reference, in_vain) { play_in_vain };
+FIXTURE_VARIANT_ADD(pid_reference, killed) { play_killed };
+FIXTURE_VARIANT_ADD(pid_reference, set_task) { play_set_task };
+FIXTURE_VARIANT_ADD(pid_reference, exited) { play_exited };
+FIXTURE_VARIANT_ADD(pid_reference, closed) { play_closed };
+FIXTURE_VARIANT_ADD(pid_reference, alert) { play_alert };
+FIXTURE_VARIANT_ADD(pid_reference, uring) { play_uring };
+FIXTURE_VARIANT_ADD(pid_reference, aggregate) { play_aggregate };
+FIXTURE_VARIANT_ADD(pid_reference, race) { play_race };
+FIXTURE_VARIANT_ADD(pid_reference, left) { play_left };
+FIXTURE_VARIANT_ADD(pid_reference, outside) { play_outside };
+
+FIXTURE_SETUP(pid_reference)
+{
+	begin_pi(self->dev);
+}
+
+FIXTURE_TEARDOWN(pid_reference)
+{
+	close(self->dev);
+}
+
+TEST_F_TIMEOUT(pid_reference, returned, NT_TEST_TIMEOUT)
+{
+	struct stage *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE,
+			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int status;
+	pid_t pid;
+
+	ASSERT_TRUE(s != MAP_FAILED);
+	s->play = variant->play;
+	s->game.dev = self->dev;
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		run_game(s);
+		_exit(0);
+	}
+	ASSERT_EQ(pid, nt_waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	if (s->skip)
+		SKIP(return, "%s: %s", s->skip, strerror(s->err));
+	EXPECT_EQ(0, s->failed) {
+		TH_LOG("it has failed in line %d", s->failed);
+	}
+	EXPECT_TRUE(s->ended);
+	EXPECT_TRUE(s->full);
+	if (variant->play == play_nothing)
+		EXPECT_TRUE(s->kept);
+	EXPECT_TRUE(s->freed) {
+		TH_LOG("somebody refers to a task that is gone, and to its namespace");
+	}
 }
 
 TEST_HARNESS_MAIN

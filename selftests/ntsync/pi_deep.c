@@ -2,18 +2,20 @@
 /*
  * Priority inheritance in large and in closed graphs: chains of hundreds that
  * change between mutexes of ntsync and futex-PI locks, layers in which everybody
- * waits for everybody, and deadlocks that somebody joins and leaves.
+ * waits for everybody, and deadlocks that somebody joins and leaves, or whose members
+ * change. And what is small, but has little to do with the driver: who lends by a
+ * futex-PI lock, and who does not because it was refused.
  */
+#include <poll.h>
 #include <sys/mman.h>
+#include <sys/select.h>
 #include <sys/wait.h>
 #include "pi_test.h"
 
 /* Is this a slow kernel? Then the graphs are smaller. */
 static bool is_slow(void)
 {
-	const char *scale = getenv("NTSYNC_SCALE");
-
-	return scale && atoi(scale) < 25;
+	return nt_scaled(100) < 25;
 }
 
 static void sleep_ms(unsigned int ms)
@@ -62,11 +64,12 @@ static int do_own_futex(struct actor *a)
 	       0 : -EBUSY;
 }
 
+/* Not private: a process may wait as well. */
 static int do_lock_futex(struct actor *a)
 {
 	atomic_uint *f = &futex[a->objs[0]];
 
-	return syscall(SYS_futex, f, FUTEX_LOCK_PI_PRIVATE, 0, NULL, NULL, 0) ? -errno : 0;
+	return syscall(SYS_futex, f, FUTEX_LOCK_PI, 0, NULL, NULL, 0) ? -errno : 0;
 }
 
 FIXTURE_SETUP(alternating)
@@ -143,15 +146,26 @@ TEST_F_TIMEOUT(alternating, boost, NT_TEST_TIMEOUT)
 }
 
 /*
- * Whoever gets a lock that others wait for has what they lend, whatever becomes
- * of its own priority.
+ * Futex-PI locks only. Whoever gets a lock that others wait for has what they lend,
+ * whatever becomes of its own priority.
  */
 FIXTURE(futex) {
-	int dev;
 	struct actor owner;
 	struct actor high;
 	struct actor low;
+	struct actor late;
 };
+
+static int do_lock_futex_until(struct actor *a)
+{
+	struct __kernel_old_timespec ts = {
+		.tv_sec = a->timeout / NT_NSEC_PER_SEC,
+		.tv_nsec = a->timeout % NT_NSEC_PER_SEC,
+	};
+	atomic_uint *f = &futex[a->objs[0]];
+
+	return syscall(SYS_futex, f, FUTEX_LOCK_PI2, 0, &ts, NULL, 0) ? -errno : 0;
+}
 
 static int do_unlock_futex(struct actor *a)
 {
@@ -160,44 +174,186 @@ static int do_unlock_futex(struct actor *a)
 
 	if (atomic_compare_exchange_strong(f, &tid, 0))
 		return 0;
-	return syscall(SYS_futex, f, FUTEX_UNLOCK_PI_PRIVATE, 0, NULL, NULL, 0) ? -errno : 0;
+	return syscall(SYS_futex, f, FUTEX_UNLOCK_PI, 0, NULL, NULL, 0) ? -errno : 0;
 }
+
+#define locks_futex(a, n) do {						\
+	struct actor *__a = (a);					\
+									\
+	__a->objs[0] = (n);						\
+	ASSERT_EQ(0, actor_do(__a, do_lock_futex));			\
+} while (0)
+
+#define unlocks_futex(a, n) do {					\
+	struct actor *__a = (a);					\
+									\
+	__a->objs[0] = (n);						\
+	EXPECT_EQ(0, actor_do(__a, do_unlock_futex));			\
+} while (0)
+
+/* fn: do_lock_futex or do_lock_futex_until */
+#define waits_for_futex(a, n, fn) do {					\
+	struct actor *__a = (a);					\
+									\
+	__a->objs[0] = (n);						\
+	actor_begin(__a, (fn));						\
+	ASSERT_TRUE(actor_asleep(__a));					\
+} while (0)
 
 FIXTURE_SETUP(futex)
 {
-	begin_pi(self->dev);
-	futex = calloc(1, sizeof(*futex));
-	ASSERT_TRUE(futex != NULL);
-	self->owner.id = 1;
-	ASSERT_EQ(0, actor_start(&self->owner, self->dev, 0));
-	ASSERT_EQ(0, actor_start(&self->high, self->dev, 50));
-	ASSERT_EQ(0, actor_start(&self->low, self->dev, 30));
+	begin_control();
+	futex = mmap(NULL, 2 * sizeof(*futex), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		     -1, 0);
+	ASSERT_TRUE(futex != MAP_FAILED);
+	ASSERT_EQ(0, actor_start(&self->owner, -1, 0));
+	ASSERT_EQ(0, actor_start(&self->high, -1, 50));
+	ASSERT_EQ(0, actor_start(&self->low, -1, 30));
+	ASSERT_EQ(0, actor_start(&self->late, -1, 0));
 }
 
 FIXTURE_TEARDOWN(futex)
 {
-	close(self->dev);
 }
 
 TEST_F_TIMEOUT(futex, new_owner, NT_TEST_TIMEOUT)
 {
-	ASSERT_EQ(0, actor_do(&self->owner, do_own_futex));
-	actor_begin(&self->low, do_lock_futex);
-	ASSERT_TRUE(actor_asleep(&self->low));
-	actor_begin(&self->high, do_lock_futex);
-	ASSERT_TRUE(actor_asleep(&self->high));
+	locks_futex(&self->owner, 0);
+	waits_for_futex(&self->low, 0, do_lock_futex);
+	waits_for_futex(&self->high, 0, do_lock_futex);
 	EXPECT_EQ(FIFO(50), actor_prio(&self->owner));
-	EXPECT_EQ(0, actor_do(&self->owner, do_unlock_futex));
+	unlocks_futex(&self->owner, 0);
 	EXPECT_EQ(NORMAL, actor_prio(&self->owner));
 	EXPECT_EQ(0, actor_end(&self->high));
 
 	EXPECT_EQ(FIFO(50), actor_prio(&self->high));
 	ASSERT_EQ(0, set_sched(atomic_load(&self->high.tid), SCHED_OTHER, 0));
 	EXPECT_EQ(FIFO(30), actor_prio(&self->high));
-	EXPECT_EQ(0, actor_do(&self->high, do_unlock_futex));
+	unlocks_futex(&self->high, 0);
 	EXPECT_EQ(NORMAL, actor_prio(&self->high));
 	EXPECT_EQ(0, actor_end(&self->low));
-	EXPECT_EQ(0, actor_do(&self->low, do_unlock_futex));
+	unlocks_futex(&self->low, 0);
+}
+
+/*
+ * Somebody waits for a lock, behind another one, and gets the same priority there. It
+ * still is the second one, so the owner does not hear of it. When it is the first one,
+ * it lends what it has then, and not what it had: the owner has another waiter, for
+ * another lock, who is in between.
+ */
+#define owner_has_two_locks() do {					\
+	locks_futex(&self->owner, 0);					\
+	locks_futex(&self->owner, 1);					\
+	waits_for_futex(&self->low, 1, do_lock_futex);			\
+	waits_for_futex(&self->late, 0, do_lock_futex);			\
+	EXPECT_EQ(FIFO(30), actor_prio(&self->owner));			\
+} while (0)
+
+#define late_is_raised() do {						\
+	EXPECT_EQ(FIFO(50), actor_prio(&self->owner));			\
+	ASSERT_EQ(0, set_sched(atomic_load(&self->late.tid), SCHED_FIFO, 50)); \
+	EXPECT_EQ(FIFO(50), actor_prio(&self->owner));			\
+} while (0)
+
+/* high has left, or is the last one now. */
+#define late_is_first() do {						\
+	EXPECT_EQ(FIFO(50), actor_prio(&self->owner));			\
+	unlocks_futex(&self->owner, 0);					\
+	EXPECT_EQ(0, actor_end(&self->late));				\
+	EXPECT_EQ(FIFO(30), actor_prio(&self->owner));			\
+	unlocks_futex(&self->owner, 1);					\
+	EXPECT_EQ(0, actor_end(&self->low));				\
+	EXPECT_EQ(NORMAL, actor_prio(&self->owner));			\
+} while (0)
+
+TEST_F_TIMEOUT(futex, next_after_timeout, NT_TEST_TIMEOUT)
+{
+	owner_has_two_locks();
+	self->high.timeout = nt_now(CLOCK_MONOTONIC) + NT_NSEC_PER_SEC;
+	waits_for_futex(&self->high, 0, do_lock_futex_until);
+	late_is_raised();
+	ASSERT_FALSE(actor_done(&self->high)) {
+		TH_LOG("the machine is too slow for this timeout");
+	}
+	EXPECT_EQ(-ETIMEDOUT, actor_end(&self->high));
+	late_is_first();
+}
+
+static atomic_uint interrupted, resumed;
+
+static void stay(int sig)
+{
+	(void)sig;
+	atomic_store(&interrupted, 1);
+	nt_futex_wake(&interrupted);
+	nt_await(&resumed, 1);
+}
+
+/* It does not wait while it handles the signal, and then it waits again, behind the other one. */
+TEST_F_TIMEOUT(futex, next_after_signal, NT_TEST_TIMEOUT)
+{
+	struct sigaction sa = { .sa_handler = stay };
+
+	ASSERT_EQ(0, sigaction(SIGUSR1, &sa, NULL));
+	owner_has_two_locks();
+	waits_for_futex(&self->high, 0, do_lock_futex);
+	late_is_raised();
+	pthread_kill(self->high.thread, SIGUSR1);
+	ASSERT_TRUE(nt_await(&interrupted, 1));
+	EXPECT_EQ(FIFO(50), actor_prio(&self->owner));
+	atomic_store(&resumed, 1);
+	nt_futex_wake(&resumed);
+	ASSERT_TRUE(actor_asleep(&self->high));
+	late_is_first();
+	EXPECT_FALSE(actor_done(&self->high));
+	unlocks_futex(&self->late, 0);
+	EXPECT_EQ(0, actor_end(&self->high));
+}
+
+TEST_F_TIMEOUT(futex, next_after_kill, NT_TEST_TIMEOUT)
+{
+	int status;
+	pid_t pid;
+
+	owner_has_two_locks();
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (set_sched(0, SCHED_FIFO, 50))
+			_exit(1);
+		self->high.objs[0] = 0;
+		do_lock_futex(&self->high);
+		_exit(2);
+	}
+	EXPECT_TRUE(poll_until(actor_prio(&self->owner) == FIFO(50)));
+	late_is_raised();
+	kill(pid, SIGKILL);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(SIGKILL, status);
+	late_is_first();
+}
+
+/* The same if it becomes the first one because the other one is the owner now. */
+TEST_F_TIMEOUT(futex, next_after_owner, NT_TEST_TIMEOUT)
+{
+	locks_futex(&self->owner, 0);
+	waits_for_futex(&self->late, 0, do_lock_futex);
+	waits_for_futex(&self->high, 0, do_lock_futex);
+	late_is_raised();
+	unlocks_futex(&self->owner, 0);
+	EXPECT_EQ(0, actor_end(&self->high));
+
+	locks_futex(&self->high, 1);
+	waits_for_futex(&self->low, 1, do_lock_futex);
+	EXPECT_EQ(FIFO(50), actor_prio(&self->high));
+	ASSERT_EQ(0, set_sched(atomic_load(&self->high.tid), SCHED_OTHER, 0));
+	EXPECT_EQ(FIFO(50), actor_prio(&self->high));
+	unlocks_futex(&self->high, 0);
+	EXPECT_EQ(0, actor_end(&self->late));
+	EXPECT_EQ(FIFO(30), actor_prio(&self->high));
+	unlocks_futex(&self->high, 1);
+	EXPECT_EQ(0, actor_end(&self->low));
+	EXPECT_EQ(NORMAL, actor_prio(&self->high));
 }
 
 /*
@@ -625,6 +781,623 @@ TEST_F_TIMEOUT(ghost, deadline_of_the_dead, NT_TEST_TIMEOUT)
 	EXPECT_EQ(0, actor_do(&self->member[0], do_normal));
 	EXPECT_EQ(NORMAL, actor_prio(&self->member[0]));
 	EXPECT_EQ(NORMAL, actor_prio(&self->member[1]));
+}
+
+/*
+ * One member of a deadlock has a deadline, and so all of them have it. It is given other
+ * policies while everybody sleeps, and what they have from it goes round no more. Another
+ * one with a deadline, a later one, may wait for what the second member owns.
+ */
+#define MAX_MEMBERS	3
+
+/* When it leaves: p is FIFO then, or normal, or all other waits have ended. */
+enum other { NOBODY, WHILE_FIFO, WHILE_NORMAL, LAST };
+
+struct deadlock {
+	unsigned int len;
+	int mutex[MAX_MEMBERS];		/* of each member */
+	struct actor member[MAX_MEMBERS];	/* the first one is p */
+	int own[MAX_MEMBERS];		/* priorities as in /proc: less is more */
+	bool waits[MAX_MEMBERS];	/* for the mutex of the next one */
+	int extra;			/* of the second one as well */
+	struct actor other;
+	bool other_waits;
+};
+
+FIXTURE(policy) {
+	int dev;
+	struct deadlock d;
+};
+
+FIXTURE_VARIANT(policy) {
+	unsigned int len;
+	unsigned int first;	/* who is woken first */
+	enum other other;
+};
+
+#define POLICY(_len, _first, _other)					\
+	FIXTURE_VARIANT_ADD(policy, of_##_len##_wakes_##_first##_##_other) { \
+		.len = _len, .first = _first, .other = _other,		\
+	}
+POLICY(2, 0, NOBODY);
+POLICY(2, 1, NOBODY);
+POLICY(2, 0, WHILE_FIFO);
+POLICY(2, 1, WHILE_FIFO);
+POLICY(2, 0, WHILE_NORMAL);
+POLICY(2, 1, WHILE_NORMAL);
+POLICY(2, 0, LAST);
+POLICY(2, 1, LAST);
+POLICY(3, 0, NOBODY);
+POLICY(3, 1, NOBODY);
+POLICY(3, 2, NOBODY);
+POLICY(3, 0, WHILE_FIFO);
+POLICY(3, 1, WHILE_FIFO);
+POLICY(3, 2, WHILE_FIFO);
+POLICY(3, 0, WHILE_NORMAL);
+POLICY(3, 1, WHILE_NORMAL);
+POLICY(3, 2, WHILE_NORMAL);
+POLICY(3, 0, LAST);
+POLICY(3, 1, LAST);
+POLICY(3, 2, LAST);
+
+static int set_deadline_msec(pid_t tid, unsigned int runtime, unsigned int deadline)
+{
+	struct nt_sched_attr attr = {
+		.size = sizeof(attr),
+		.policy = SCHED_DEADLINE,
+		.runtime = runtime * 1000000ULL,
+		.deadline = deadline * 1000000ULL,
+		.period = deadline * 1000000ULL,
+	};
+
+	return syscall(SYS_sched_setattr, tid, &attr, 0) ? -errno : 0;
+}
+
+/* Whoever may inherit a deadline must be allowed on all CPUs. */
+static int start_unpinned(struct actor *a, int dev)
+{
+	int ret = actor_start(a, dev, 0);
+
+	return ret ? ret : unpin(atomic_load(&a->tid));
+}
+
+FIXTURE_SETUP(policy)
+{
+	struct deadlock *d = &self->d;
+	unsigned int i;
+
+	begin_pi(self->dev);
+	d->len = variant->len;
+	for (i = 0; i < d->len; i++) {
+		struct actor *a = &d->member[i];
+
+		a->id = i + 1;
+		a->timeout = NO_TIMEOUT;
+		d->own[i] = NORMAL;
+		d->mutex[i] = nt_create_mutex(self->dev, 0, 0);
+		ASSERT_LE(0, d->mutex[i]);
+		ASSERT_EQ(0, start_unpinned(a, self->dev));
+		acquires(a, d->mutex[i]);
+	}
+	d->extra = nt_create_mutex(self->dev, 0, 0);
+	ASSERT_LE(0, d->extra);
+	acquires(&d->member[1], d->extra);
+	d->other.id = 10;
+	d->other.timeout = NO_TIMEOUT;
+	ASSERT_EQ(0, start_unpinned(&d->other, self->dev));
+
+	/*
+	 * Of little bandwidth: it may be lost for good when a thread is given another policy
+	 * in its sleep, with or without priority inheritance.
+	 */
+	ASSERT_EQ(0, set_deadline_msec(atomic_load(&d->member[0].tid), 5, 2000));
+	d->own[0] = DEADLINE;
+}
+
+FIXTURE_TEARDOWN(policy)
+{
+	close(self->dev);
+}
+
+/* What the members should have: the least fixed point. */
+static void expect_members(const struct deadlock *d, int *prio)
+{
+	unsigned int i, round;
+
+	for (i = 0; i < d->len; i++)
+		prio[i] = d->own[i];
+	if (d->other_waits)
+		prio[1] = DEADLINE;
+	for (round = 0; round < d->len; round++) {
+		for (i = 0; i < d->len; i++) {
+			int *next = &prio[(i + 1) % d->len];
+
+			if (d->waits[i] && prio[i] < *next)
+				*next = prio[i];
+		}
+	}
+}
+
+#define check_members(d) do {						\
+	struct deadlock *__d = (d);					\
+	int __prio[MAX_MEMBERS];					\
+	unsigned int __m;						\
+									\
+	expect_members(__d, __prio);					\
+	for (__m = 0; __m < __d->len; __m++) {				\
+		struct actor *__a = &__d->member[__m];			\
+									\
+		ASSERT_TRUE(poll_until(actor_prio(__a) == __prio[__m])) { \
+			TH_LOG("member %u has %d instead of %d", __m,	\
+			       actor_prio(__a), __prio[__m]);		\
+		}							\
+	}								\
+} while (0)
+
+#define p_gets(d, policy, prio) do {					\
+	struct deadlock *_d = (d);					\
+	int _prio = (prio);						\
+									\
+	ASSERT_EQ(0, set_sched(atomic_load(&_d->member[0].tid), (policy), _prio)); \
+	_d->own[0] = _prio ? FIFO(_prio) : NORMAL;			\
+	check_members(_d);						\
+} while (0)
+
+#define other_leaves(d) do {						\
+	struct deadlock *_d = (d);					\
+									\
+	pthread_kill(_d->other.thread, SIGUSR1);			\
+	ASSERT_EQ(-EINTR, actor_end(&_d->other));			\
+	_d->other_waits = false;					\
+	check_members(_d);						\
+} while (0)
+
+TEST_F_TIMEOUT(policy, changes_asleep, NT_TEST_TIMEOUT)
+{
+	struct deadlock *d = &self->d;
+	unsigned int i, j;
+
+	for (i = 0; i < d->len; i++) {
+		waits_for(&d->member[i], d->mutex[(i + 1) % d->len]);
+		d->waits[i] = true;
+	}
+	for (i = 0; i < d->len; i++)
+		await_prio(&d->member[i], DEADLINE);
+	if (variant->other != NOBODY) {
+		ASSERT_EQ(0, actor_do(&d->other, do_late_deadline));
+		waits_for(&d->other, d->extra);
+		d->other_waits = true;
+		check_members(d);
+	}
+
+	p_gets(d, SCHED_FIFO, 10);
+	if (variant->other == WHILE_FIFO)
+		other_leaves(d);
+	p_gets(d, SCHED_OTHER, 0);
+	if (variant->other == WHILE_NORMAL)
+		other_leaves(d);
+	for (i = 0; i < d->len; i++)
+		ASSERT_FALSE(actor_done(&d->member[i]));
+
+	/* The wake-up is what looks at a deadline that is left. */
+	for (j = 0; j < d->len; j++) {
+		i = (variant->first + j) % d->len;
+		pthread_kill(d->member[i].thread, SIGUSR1);
+		ASSERT_EQ(-EINTR, actor_end(&d->member[i]));
+		d->waits[i] = false;
+		check_members(d);
+	}
+	if (variant->other == LAST)
+		other_leaves(d);
+
+	for (i = 0; i < d->len; i++) {
+		releases(&d->member[i], d->mutex[i]);
+		EXPECT_EQ(SCHED_OTHER, sched_getscheduler(atomic_load(&d->member[i].tid)));
+		EXPECT_EQ(NORMAL, actor_prio(&d->member[i]));
+	}
+	releases(&d->member[1], d->extra);
+}
+
+/*
+ * A thread that is to be requeued to a lock, where that would be a deadlock: a has f3 and
+ * is to wait for f2 of b, who waits for f3. The thread is asleep meanwhile and has nothing
+ * to do with the lock afterwards, whatever its stack is used for, and whoever follows the
+ * links from it must not find one to that lock.
+ */
+enum { F1, F2, F3, NB_REQUEUE };	/* numbers of futexes */
+
+#define PRIO_C		10
+#define PRIO_HIGH	60
+#define NB_CHANGES	24		/* ends with a normal one */
+
+FIXTURE(requeue) {
+	int dev;
+	int mutex[2];		/* of x and of b */
+	int pipe[2];
+	struct actor a;
+	struct actor b;
+	struct actor c;
+	struct actor x;
+	struct actor high;
+};
+
+FIXTURE_VARIANT(requeue) {
+	bool signal;		/* or a timeout */
+	bool contended;		/* c waits for f2 */
+	int prio;		/* of b */
+};
+
+FIXTURE_VARIANT_ADD(requeue, timeout) { };
+FIXTURE_VARIANT_ADD(requeue, timeout_fifo_contended) { .prio = 30, .contended = true };
+FIXTURE_VARIANT_ADD(requeue, signal) { .signal = true };
+FIXTURE_VARIANT_ADD(requeue, signal_fifo) { .signal = true, .prio = 30 };
+FIXTURE_VARIANT_ADD(requeue, signal_contended) { .signal = true, .contended = true };
+FIXTURE_VARIANT_ADD(requeue, signal_fifo_contended) {
+	.signal = true, .prio = 30, .contended = true,
+};
+
+FIXTURE_SETUP(requeue)
+{
+	int i;
+
+	begin_pi(self->dev);
+	futex = mmap(NULL, NB_REQUEUE * sizeof(*futex), PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(futex != MAP_FAILED);
+	ASSERT_EQ(0, pipe2(self->pipe, O_CLOEXEC));
+	for (i = 0; i < 2; i++) {
+		self->mutex[i] = nt_create_mutex(self->dev, 0, 0);
+		ASSERT_LE(0, self->mutex[i]);
+	}
+	self->a.id = 1;
+	self->a.timeout = NO_TIMEOUT;
+	self->b.id = 2;
+	self->x.id = 3;
+	self->high.id = 4;
+	self->high.timeout = NO_TIMEOUT;
+	ASSERT_EQ(0, actor_start(&self->a, self->dev, 0));
+	ASSERT_EQ(0, actor_start(&self->b, self->dev, variant->prio));
+	ASSERT_EQ(0, actor_start(&self->c, self->dev, PRIO_C));
+	ASSERT_EQ(0, actor_start(&self->x, self->dev, 0));
+	ASSERT_EQ(0, actor_start(&self->high, self->dev, PRIO_HIGH));
+	acquires(&self->x, self->mutex[0]);
+	acquires(&self->b, self->mutex[1]);
+	locks_futex(&self->a, F3);
+	locks_futex(&self->b, F2);
+}
+
+FIXTURE_TEARDOWN(requeue)
+{
+	close(self->dev);
+}
+
+static int do_wait_requeue(struct actor *a)
+{
+	struct __kernel_old_timespec ts = {
+		.tv_sec = a->timeout / NT_NSEC_PER_SEC,
+		.tv_nsec = a->timeout % NT_NSEC_PER_SEC,
+	};
+
+	return syscall(SYS_futex, &futex[F1], FUTEX_WAIT_REQUEUE_PI, 0, &ts, &futex[F2], 0) ?
+	       -errno : 0;
+}
+
+/* So that nothing on the kernel's stack is left as it was. */
+static void use_kernel_stack(void)
+{
+	static const char *const path[] = {
+		"/proc/self/status", "/proc/self/maps", "/proc/self/mountinfo",
+		"/proc/thread-self/stat", "/proc/meminfo",
+	};
+	unsigned int i;
+	char buf[1024];
+	char *page;
+
+	for (i = 0; i < ARRAY_LEN(path); i++)
+		nt_read_file(path[i], buf, sizeof(buf));
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (page != MAP_FAILED) {
+		memset(page, 1, 4096);
+		munmap(page, 4096);
+	}
+}
+
+static int do_sleep_read(struct actor *a)
+{
+	char c;
+
+	use_kernel_stack();
+	return read(a->objs[0], &c, 1) == 1 ? 0 : -EIO;
+}
+
+/* The kernel has as many of them on its stack, and so some of what they contain. */
+static int do_sleep_poll(struct actor *a)
+{
+	struct pollfd pfd[30];
+	char c;
+
+	use_kernel_stack();
+	memset(pfd, 0xff, sizeof(pfd));
+	pfd[0].fd = a->objs[0];
+	pfd[0].events = POLLIN;
+	if (poll(pfd, ARRAY_LEN(pfd), -1) != 1)
+		return -EIO;
+	return read(a->objs[0], &c, 1) == 1 ? 0 : -EIO;
+}
+
+static int do_sleep_select(struct actor *a)
+{
+	fd_set set;
+	char c;
+
+	use_kernel_stack();
+	FD_ZERO(&set);
+	FD_SET(a->objs[0], &set);
+	if (select(a->objs[0] + 1, &set, NULL, NULL, NULL) != 1)
+		return -EIO;
+	return read(a->objs[0], &c, 1) == 1 ? 0 : -EIO;
+}
+
+static int fifo_or_normal(int prio)
+{
+	return prio ? FIFO(prio) : NORMAL;
+}
+
+/* b has lent, from whomever, and lends it to a; x has what a has, if a waits for it. */
+#define changes_of_a(nr, lent, x_follows) do {				\
+	static const int __changes[] = { 20, 40, 0 };			\
+	int __lent = (lent), __i;					\
+									\
+	for (__i = 0; __i < (nr); __i++) {				\
+		int __own = __changes[__i % 3];				\
+		int __a = __own > __lent ? __own : __lent;		\
+									\
+		ASSERT_EQ(0, set_sched(atomic_load(&self->a.tid),	\
+				       __own ? SCHED_FIFO : SCHED_OTHER, __own)); \
+		ASSERT_EQ(fifo_or_normal(__a), actor_prio(&self->a)) {	\
+			TH_LOG("change %d, to %d", __i, __own);		\
+		}							\
+		ASSERT_EQ(fifo_or_normal(__lent), actor_prio(&self->b)) { \
+			TH_LOG("change %d, to %d", __i, __own);		\
+		}							\
+		ASSERT_EQ((x_follows) ? fifo_or_normal(__a) : NORMAL, actor_prio(&self->x)) { \
+			TH_LOG("change %d, to %d", __i, __own);		\
+		}							\
+		ASSERT_EQ(FIFO(PRIO_C), actor_prio(&self->c));		\
+	}								\
+} while (0)
+
+TEST_F_TIMEOUT(requeue, deadlock, NT_TEST_TIMEOUT)
+{
+	static int (*const sleeps[])(struct actor *) = {
+		do_sleep_read, do_sleep_poll, do_sleep_select,
+	};
+	int lent = variant->contended && variant->prio < PRIO_C ? PRIO_C : variant->prio;
+	unsigned int i;
+	int ret, err;
+
+	self->a.timeout = variant->signal ? nt_bound() :
+			  nt_now(CLOCK_MONOTONIC) + 2 * NT_NSEC_PER_SEC;
+	actor_begin(&self->a, do_wait_requeue);
+	ASSERT_TRUE(actor_asleep(&self->a));
+	waits_for_futex(&self->b, F3, do_lock_futex);
+	if (variant->contended)
+		waits_for_futex(&self->c, F2, do_lock_futex);
+
+	ret = syscall(SYS_futex, &futex[F1], FUTEX_CMP_REQUEUE_PI, 1, 1, &futex[F2], 0);
+	err = errno;
+	ASSERT_EQ(-1, ret) {
+		TH_LOG("a is %s", actor_done(&self->a) ? "back" : "waiting");
+	}
+	ASSERT_EQ(EDEADLK, err);
+	EXPECT_FALSE(actor_done(&self->b));
+
+	/* It still sleeps there, or has timed out meanwhile. */
+	changes_of_a(3, lent, false);
+	if (variant->signal) {
+		/* The call begins anew, and ends because of this. */
+		EXPECT_FALSE(actor_done(&self->a));
+		atomic_store(&futex[F1], 1);
+		pthread_kill(self->a.thread, SIGUSR1);
+	}
+	ASSERT_EQ(variant->signal ? -EAGAIN : -ETIMEDOUT, actor_end(&self->a));
+	changes_of_a(NB_CHANGES, lent, false);
+
+	for (i = 0; i < ARRAY_LEN(sleeps); i++) {
+		self->a.objs[0] = self->pipe[0];
+		actor_begin(&self->a, sleeps[i]);
+		ASSERT_TRUE(actor_asleep(&self->a));
+		changes_of_a(NB_CHANGES, lent, false);
+		ASSERT_EQ(1, write(self->pipe[1], "", 1));
+		ASSERT_EQ(0, actor_end(&self->a));
+	}
+
+	/* The links that there are: high -> b -> a -> x. */
+	self->a.timeout = NO_TIMEOUT;
+	waits_for(&self->a, self->mutex[0]);
+	changes_of_a(NB_CHANGES, lent, true);
+	waits_for(&self->high, self->mutex[1]);
+	changes_of_a(NB_CHANGES, PRIO_HIGH, true);
+	pthread_kill(self->high.thread, SIGUSR1);
+	ASSERT_EQ(-EINTR, actor_end(&self->high));
+	changes_of_a(NB_CHANGES, lent, true);
+	releases(&self->x, self->mutex[0]);
+	ASSERT_EQ(0, actor_end(&self->a));
+	EXPECT_EQ(NORMAL, actor_prio(&self->x));
+	EXPECT_EQ(fifo_or_normal(lent), actor_prio(&self->a));
+	releases(&self->a, self->mutex[0]);
+
+	unlocks_futex(&self->a, F3);
+	EXPECT_EQ(NORMAL, actor_prio(&self->a));
+	ASSERT_EQ(0, actor_end(&self->b));
+	EXPECT_EQ(fifo_or_normal(lent), actor_prio(&self->b));
+	unlocks_futex(&self->b, F3);
+	unlocks_futex(&self->b, F2);
+	if (variant->contended) {
+		ASSERT_EQ(0, actor_end(&self->c));
+		unlocks_futex(&self->c, F2);
+	}
+	releases(&self->b, self->mutex[1]);
+	EXPECT_EQ(NORMAL, actor_prio(&self->a));
+	EXPECT_EQ(fifo_or_normal(variant->prio), actor_prio(&self->b));
+	EXPECT_EQ(FIFO(PRIO_C), actor_prio(&self->c));
+	EXPECT_EQ(NORMAL, actor_prio(&self->x));
+	EXPECT_EQ(FIFO(PRIO_HIGH), actor_prio(&self->high));
+}
+
+/*
+ * A chain of futex-PI locks that two processes lend their deadlines to: the early one at
+ * its beginning, the late one in the middle. What comes after that has the late deadline
+ * when the early one has gone, and uses it up.
+ */
+enum { OF_M, OF_X, OF_Y, OF_X_TOO, NB_DONORS_FUTEXES };	/* numbers of futexes */
+
+#define SPIN_MSEC	300
+
+FIXTURE(donors) {
+	struct actor m;
+	struct actor x;
+	struct actor y;
+};
+
+FIXTURE_VARIANT(donors) {
+	bool late_first;	/* which one comes first */
+	bool kill;		/* the early one, or it times out */
+};
+
+FIXTURE_VARIANT_ADD(donors, timeout) { };
+FIXTURE_VARIANT_ADD(donors, kill) { .kill = true };
+FIXTURE_VARIANT_ADD(donors, late_first_timeout) { .late_first = true };
+FIXTURE_VARIANT_ADD(donors, late_first_kill) { .late_first = true, .kill = true };
+
+FIXTURE_SETUP(donors)
+{
+	int dev;
+
+	begin_pi(dev);
+	close(dev);
+	futex = mmap(NULL, NB_DONORS_FUTEXES * sizeof(*futex), PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_TRUE(futex != MAP_FAILED);
+	ASSERT_EQ(0, start_unpinned(&self->m, -1));
+	ASSERT_EQ(0, start_unpinned(&self->x, -1));
+	ASSERT_EQ(0, start_unpinned(&self->y, -1));
+}
+
+FIXTURE_TEARDOWN(donors)
+{
+}
+
+/* Until it is killed if there is no timeout. The exit code tells whether it timed out. */
+static pid_t start_donor(int n, unsigned int runtime, unsigned int deadline, __u64 timeout)
+{
+	struct actor a = { .timeout = timeout };
+	pid_t pid = fork();
+	int ret;
+
+	if (pid)
+		return pid;
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || unpin(0) ||
+	    set_deadline_msec(0, runtime, deadline))
+		_exit(1);
+	a.objs[0] = n;
+	ret = timeout ? do_lock_futex_until(&a) : do_lock_futex(&a);
+	_exit(ret == -ETIMEDOUT ? 0 : 2);
+}
+
+static bool donor_asleep(pid_t pid, int n)
+{
+	return (atomic_load(&futex[n]) & FUTEX_WAITERS) && nt_task_state(pid, pid) == 'S';
+}
+
+/* As if the budget were its own: runs out several times, if it does. */
+static int do_spin(struct actor *a)
+{
+	__u64 begin = nt_now(CLOCK_THREAD_CPUTIME_ID), bound = nt_bound();
+
+	(void)a;
+	while (nt_now(CLOCK_THREAD_CPUTIME_ID) - begin < SPIN_MSEC * 1000000ULL) {
+		if (nt_now(CLOCK_MONOTONIC) >= bound)
+			return -ETIME;
+	}
+	return 0;
+}
+
+#define check_chain(_m, _x, _y) do {					\
+	EXPECT_EQ((_m), actor_prio(&self->m));				\
+	EXPECT_EQ((_x), actor_prio(&self->x));				\
+	EXPECT_EQ((_y), actor_prio(&self->y));				\
+} while (0)
+
+#define start_early() do {						\
+	early = start_donor(OF_M, 2, 10, variant->kill ? 0 :		\
+			    nt_now(CLOCK_MONOTONIC) + 3 * NT_NSEC_PER_SEC); \
+	ASSERT_LE(0, early);						\
+	ASSERT_TRUE(poll_until(donor_asleep(early, OF_M)));		\
+	await_prio(&self->m, DEADLINE);					\
+} while (0)
+
+#define start_late() do {						\
+	late = start_donor(OF_X_TOO, 4, 40, 0);				\
+	ASSERT_LE(0, late);						\
+	ASSERT_TRUE(poll_until(donor_asleep(late, OF_X_TOO)));		\
+	await_prio(&self->x, DEADLINE);					\
+} while (0)
+
+TEST_F_TIMEOUT(donors, leave, NT_TEST_TIMEOUT)
+{
+	pid_t early, late;
+	int status;
+
+	locks_futex(&self->m, OF_M);
+	locks_futex(&self->x, OF_X);
+	locks_futex(&self->x, OF_X_TOO);
+	locks_futex(&self->y, OF_Y);
+	waits_for_futex(&self->m, OF_X, do_lock_futex);
+	waits_for_futex(&self->x, OF_Y, do_lock_futex);
+	check_chain(NORMAL, NORMAL, NORMAL);
+
+	if (variant->late_first) {
+		start_late();
+		await_prio(&self->y, DEADLINE);
+		check_chain(NORMAL, DEADLINE, DEADLINE);
+		start_early();
+	} else {
+		start_early();
+		await_prio(&self->y, DEADLINE);
+		check_chain(DEADLINE, DEADLINE, DEADLINE);
+		start_late();
+	}
+	check_chain(DEADLINE, DEADLINE, DEADLINE);
+	ASSERT_EQ(0, waitpid(early, &status, WNOHANG)) {
+		TH_LOG("the machine is too slow for this timeout");
+	}
+
+	/* The parameters of the early one are freed now. */
+	if (variant->kill)
+		kill(early, SIGKILL);
+	ASSERT_EQ(early, waitpid(early, &status, 0));
+	EXPECT_EQ(variant->kill ? SIGKILL : 0, status);
+	check_chain(NORMAL, DEADLINE, DEADLINE);
+
+	EXPECT_EQ(0, actor_do(&self->y, do_spin));
+	check_chain(NORMAL, DEADLINE, DEADLINE);
+
+	kill(late, SIGKILL);
+	ASSERT_EQ(late, waitpid(late, &status, 0));
+	EXPECT_EQ(SIGKILL, status);
+	check_chain(NORMAL, NORMAL, NORMAL);
+	EXPECT_EQ(0, actor_do(&self->y, do_spin));
+
+	unlocks_futex(&self->y, OF_Y);
+	EXPECT_EQ(0, actor_end(&self->x));
+	unlocks_futex(&self->x, OF_Y);
+	unlocks_futex(&self->x, OF_X);
+	unlocks_futex(&self->x, OF_X_TOO);
+	EXPECT_EQ(0, actor_end(&self->m));
+	unlocks_futex(&self->m, OF_X);
+	unlocks_futex(&self->m, OF_M);
+	check_chain(NORMAL, NORMAL, NORMAL);
 }
 
 TEST_HARNESS_MAIN

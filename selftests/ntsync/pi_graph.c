@@ -222,10 +222,14 @@ static int set_own(struct node *n, int prio, bool rr)
 	};
 
 	if (prio == DL) {
-		/* More than it uses, for a throttled thread makes the test slow. */
-		attr.runtime = NT_NSEC_PER_SEC / 100;
-		attr.deadline = NT_NSEC_PER_SEC / 10;
-		attr.period = NT_NSEC_PER_SEC / 10;
+		/*
+		 * More than it uses, for a throttled thread makes the test slow. But little
+		 * bandwidth: that of a deadline thread that is given another policy in its
+		 * sleep may be lost for good, with or without priority inheritance.
+		 */
+		attr.runtime = NT_NSEC_PER_SEC / 50;
+		attr.deadline = 4 * NT_NSEC_PER_SEC;
+		attr.period = 4 * NT_NSEC_PER_SEC;
 	}
 	return syscall(SYS_sched_setattr, atomic_load(&n->tid), &attr, 0) ? -errno : 0;
 }
@@ -400,13 +404,6 @@ static bool event_prio(struct graph *g, struct node *n)
 {
 	int prio = 0, ret;
 
-	/*
-	 * The bandwidth of a deadline thread that is given another policy in its
-	 * sleep is lost for good, with or without priority inheritance.
-	 */
-	if (n->own == DL)
-		return true;
-
 	switch (rnd(g, 6)) {
 	case 0:
 		break;
@@ -422,7 +419,10 @@ static bool event_prio(struct graph *g, struct node *n)
 	note(g, "  %td gets %d\n", n - g->node, prio);
 	ret = set_own(n, prio, rnd(g, 2));
 	if (ret == -EBUSY && prio == DL) {
-		/* The bandwidth of those who had one lasts for some time. */
+		/*
+		 * The bandwidth of those who had one lasts for some time, and for ever if
+		 * they were given another policy in their sleep.
+		 */
 		note(g, "  refused\n");
 		prio = n->own;
 	} else if (ret) {
@@ -655,11 +655,9 @@ FIXTURE_TEARDOWN(graph)
 
 TEST_F_TIMEOUT(graph, exact, NT_TEST_TIMEOUT)
 {
-	const char *scale = getenv("NTSYNC_SCALE"), *first = getenv("NTSYNC_SEED");
-	unsigned int i, nb = NB_GRAPHS * (scale ? atoi(scale) : 100) / 100;
-	unsigned int seed = first ? atoi(first) : 1;
+	unsigned int i, nb = nt_scaled(NB_GRAPHS), seed = nt_seed();
 
-	for (i = 0; i < (nb ? nb : 1); i++) {
+	for (i = 0; i < nb; i++) {
 		self->g->seed = seed + i;
 		self->g->events = NB_EVENTS;
 		ASSERT_TRUE(run_graph(self->g)) {

@@ -418,9 +418,7 @@ FIXTURE_TEARDOWN(storm)
 
 TEST_F_TIMEOUT(storm, exact, NT_TEST_TIMEOUT)
 {
-	const char *scale = getenv("NTSYNC_SCALE"), *first = getenv("NTSYNC_SEED");
-	unsigned int i, nb = NB_STORMS * (scale ? atoi(scale) : 100) / 100;
-	unsigned int seed = first ? atoi(first) : 1, nr;
+	unsigned int i, nb = nt_scaled(NB_STORMS), seed = nt_seed(), nr;
 	pthread_attr_t attr;
 
 	pthread_attr_init(&attr);
@@ -440,7 +438,7 @@ TEST_F_TIMEOUT(storm, exact, NT_TEST_TIMEOUT)
 	pthread_attr_destroy(&attr);
 	ASSERT_TRUE(nt_await(&s->rest, NB_THREADS));
 
-	for (i = 1; i <= (nb ? nb : 1); i++) {
+	for (i = 1; i <= nb; i++) {
 		atomic_store(&s->nr, i);
 		nt_futex_wake(&s->nr);
 		plague(&seed);

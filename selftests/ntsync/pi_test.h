@@ -191,17 +191,22 @@ static inline void nothing(int sig)
 	(void)sig;
 }
 
-/* For FIXTURE_SETUP(): the device, and the controlling thread where it belongs. */
-#define begin_rt(fd) do {						\
+/* For FIXTURE_SETUP(): the controlling thread where it belongs. */
+#define begin_control() do {						\
 	struct nt_sched __sched = NT_FIFO(CONTROLLER_PRIO);		\
 	struct sigaction __sa = { .sa_handler = nothing };		\
 									\
-	open_device(fd);						\
 	ASSERT_EQ(0, nt_pin_self(nt_cpu(0)));				\
 	if (nt_sched_probe(__sched))					\
 		SKIP(return, "no right to real-time priorities");	\
 	ASSERT_EQ(0, nt_sched_self(&__sched));				\
 	sigaction(SIGUSR1, &__sa, NULL);				\
+} while (0)
+
+/* The same, and the device. */
+#define begin_rt(fd) do {						\
+	open_device(fd);						\
+	begin_control();						\
 } while (0)
 
 /* The same, or skip. */

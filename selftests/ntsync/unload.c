@@ -463,11 +463,9 @@ TEST_F_TIMEOUT(unload, storm, STORM_TIMEOUT)
 	struct actor *owner = &self->owner, *middle = &self->middle, *top = &self->top;
 	struct actor *actors[] = { owner, middle, top };
 	struct nt_sched sched = NT_FIFO(CONTROLLER_PRIO);
-	const char *scale = getenv("NTSYNC_SCALE");
-	int rounds = scale && atoi(scale) < 100 ? ROUNDS * atoi(scale) / 100 : ROUNDS;
+	int i, ret, rounds = nt_scaled_down(ROUNDS);
 	unsigned int j;
 	__u64 deadline;
-	int i, ret;
 
 	if (rounds < 10)
 		rounds = 10;

@@ -895,7 +895,7 @@ static void *flap(void *arg)
 /* The descriptor is readable for moments only: whatever a look finds, no signal gets lost. */
 TEST_F_TIMEOUT(uring, flapping, NT_TEST_TIMEOUT)
 {
-	unsigned int i, n = scaled(NB_FLAPS);
+	unsigned int i, n = nt_scaled(NB_FLAPS);
 	pthread_t thread;
 	__u64 deadline;
 
@@ -937,7 +937,7 @@ static void let_pass(bool smp, __u64 nsec)
  */
 static void race(struct __test_metadata *_metadata, FIXTURE_DATA(uring) *self, int obj)
 {
-	unsigned int i, n = scaled(NB_RACES), granted = 0, seed = 1;
+	unsigned int i, n = nt_scaled(NB_RACES), granted = 0, seed = 1;
 	__u64 deadline = nt_now(CLOCK_MONOTONIC) + BUDGET_NSEC;
 	bool mutex = obj == self->mutex, all, got, last = false;
 	__s64 offset = 0, step = 2000;
@@ -1051,7 +1051,7 @@ static int load_prepare(struct load *l)
 	l->from[0] = fd[0];
 	l->to[0] = fd[1];
 	l->to[1] = l->from[1];
-	l->nb = scaled(NB_COMPLETIONS);
+	l->nb = nt_scaled(NB_COMPLETIONS);
 	l->seen = calloc(l->nb, 1);
 	return l->seen ? io_uring_register_eventfd(&l->ring, l->efd) : -ENOMEM;
 }
@@ -1194,7 +1194,7 @@ static void run_load(struct __test_metadata *_metadata, FIXTURE_DATA(uring) *sel
 	ASSERT_EQ(0, take(self, self->mutex));
 	ASSERT_EQ(0, take(self, self->sem));
 	signaler.self = self;
-	signaler.nb = scaled(NB_SIGNALS);
+	signaler.nb = nt_scaled(NB_SIGNALS);
 	ASSERT_EQ(0, pthread_create(&thread[0], NULL, signal_all, &signaler));
 	ASSERT_EQ(0, pthread_create(&thread[1], NULL, load_feed, l));
 	if (submitter)
@@ -1489,7 +1489,7 @@ static void run_dispatcher(struct __test_metadata *_metadata, int dev, bool spre
 	ASSERT_LE(0, d->ch);
 	d->shutdown = eventfd(0, EFD_NONBLOCK);
 	ASSERT_LE(0, d->shutdown);
-	d->nb = scaled(NB_REQUESTS);
+	d->nb = nt_scaled(NB_REQUESTS);
 	ASSERT_EQ(0, pthread_create(&feeder, NULL, load_feed, &load));
 	ASSERT_EQ(0, actor_start(&d->a, dev, 0));
 	ASSERT_EQ(0, spread ? move_to(atomic_load(&d->a.tid), -1) : 0);
