@@ -146,6 +146,36 @@ check_help() {
 	empty "help make help" "$W/missing" "targets that are not in it"
 }
 
+declare_check deps "a package that is missing is noticed, one after the other"
+check_deps() {
+	local dir command package
+	mkdir -p "$W/bin" "$W/away"
+	while read -r dir; do
+		find -L "$dir" -maxdepth 1 -type f -executable -exec ln -s -t "$W/bin" {} + 2>/dev/null || true
+	done < <(tr ':' '\n' <<<"$PATH")
+	while read -r command package; do
+		if [ ! -e "$W/bin/$command" ]; then
+			skip "deps $command" "it is not there to be taken away"
+			continue
+		fi
+		mv "$W/bin/$command" "$W/away/"
+		PATH=$W/bin DRYRUN=1 scripts/deps check >"$W/out" 2>&1 || true
+		if [ -n "$package" ] && grep -qE "[ ]$package( |$)" "$W/out"; then
+			ok "deps $command"
+		else
+			not_ok "deps $command" "without it, '$package' is not to be installed" "$W/out"
+		fi
+		mv "$W/away/$command" "$W/bin/"
+	done <<-END
+		patch patch
+		bison bison
+		ccache ccache
+		busybox busybox(-static)?
+		qemu-system-x86_64 qemu-system-x86
+		shellcheck shellcheck
+	END
+}
+
 declare_check runner "the judges of guests, on saved logs"
 check_runner() {
 	local status=0

@@ -886,10 +886,7 @@ FIXTURE_SETUP(policy)
 	d->other.timeout = NO_TIMEOUT;
 	ASSERT_EQ(0, start_unpinned(&d->other, self->dev));
 
-	/*
-	 * Of little bandwidth: it may be lost for good when a thread is given another policy
-	 * in its sleep, with or without priority inheritance.
-	 */
+	/* Of little bandwidth: it is returned up to a period later. */
 	ASSERT_EQ(0, set_deadline_msec(atomic_load(&d->member[0].tid), 5, 2000));
 	d->own[0] = DEADLINE;
 }
@@ -996,6 +993,80 @@ TEST_F_TIMEOUT(policy, changes_asleep, NT_TEST_TIMEOUT)
 		EXPECT_EQ(NORMAL, actor_prio(&d->member[i]));
 	}
 	releases(&d->member[1], d->extra);
+}
+
+/*
+ * Whatever policies a sleeping thread is given: the bandwidth of a deadline that it has lost is
+ * there for the next one. Sixteen CPUs would not have enough of it otherwise.
+ */
+FIXTURE(bandwidth) {
+	int dev;
+	int mutex[2];
+	struct actor owner;	/* of both */
+	struct actor sleeper;	/* has the first one, waits for the second */
+	struct actor donor;	/* waits for the first one, if there is to be a boost */
+};
+
+FIXTURE_VARIANT(bandwidth) {
+	bool boosted;
+};
+
+FIXTURE_VARIANT_ADD(bandwidth, asleep) { };
+FIXTURE_VARIANT_ADD(bandwidth, boosted) { .boosted = true };
+
+FIXTURE_SETUP(bandwidth)
+{
+	struct actor *all[] = { &self->owner, &self->sleeper, &self->donor };
+	unsigned int i;
+
+	begin_pi(self->dev);
+	for (i = 0; i < 2; i++) {
+		self->mutex[i] = nt_create_mutex(self->dev, 0, 0);
+		ASSERT_LE(0, self->mutex[i]);
+	}
+	for (i = 0; i < ARRAY_SIZE(all); i++) {
+		all[i]->id = i + 1;
+		all[i]->timeout = NO_TIMEOUT;
+		ASSERT_EQ(0, start_unpinned(all[i], self->dev));
+	}
+	acquires(&self->sleeper, self->mutex[0]);
+	acquires(&self->owner, self->mutex[1]);
+	waits_for(&self->sleeper, self->mutex[1]);
+	if (variant->boosted) {
+		ASSERT_EQ(0, actor_do(&self->donor, do_late_deadline));
+		waits_for(&self->donor, self->mutex[0]);
+		await_prio(&self->sleeper, DEADLINE);
+	}
+}
+
+FIXTURE_TEARDOWN(bandwidth)
+{
+	close(self->dev);
+}
+
+TEST_F_TIMEOUT(bandwidth, is_returned, NT_TEST_TIMEOUT)
+{
+	pid_t tid = atomic_load(&self->sleeper.tid);
+	int own = variant->boosted ? DEADLINE : NORMAL;
+	unsigned int i;
+
+	for (i = 0; i < 1600; i++) {
+		ASSERT_EQ(0, set_deadline_msec(tid, 20, 2000)) {
+			TH_LOG("after %u changes", i);
+		}
+		ASSERT_EQ(DEADLINE, actor_prio(&self->sleeper));
+		ASSERT_EQ(0, set_sched(tid, SCHED_OTHER, 0));
+		ASSERT_EQ(own, actor_prio(&self->sleeper));
+	}
+	if (variant->boosted) {
+		pthread_kill(self->donor.thread, SIGUSR1);
+		ASSERT_EQ(-EINTR, actor_end(&self->donor));
+		await_prio(&self->sleeper, NORMAL);
+	}
+	releases(&self->owner, self->mutex[1]);
+	ASSERT_EQ(0, actor_end(&self->sleeper));
+	EXPECT_EQ(NORMAL, actor_prio(&self->sleeper));
+	EXPECT_EQ(NORMAL, actor_prio(&self->owner));
 }
 
 /*

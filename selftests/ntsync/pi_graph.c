@@ -224,8 +224,7 @@ static int set_own(struct node *n, int prio, bool rr)
 	if (prio == DL) {
 		/*
 		 * More than it uses, for a throttled thread makes the test slow. But little
-		 * bandwidth: that of a deadline thread that is given another policy in its
-		 * sleep may be lost for good, with or without priority inheritance.
+		 * bandwidth: that of a thread that has gone is returned up to a period later.
 		 */
 		attr.runtime = NT_NSEC_PER_SEC / 50;
 		attr.deadline = 4 * NT_NSEC_PER_SEC;
@@ -419,10 +418,7 @@ static bool event_prio(struct graph *g, struct node *n)
 	note(g, "  %td gets %d\n", n - g->node, prio);
 	ret = set_own(n, prio, rnd(g, 2));
 	if (ret == -EBUSY && prio == DL) {
-		/*
-		 * The bandwidth of those who had one lasts for some time, and for ever if
-		 * they were given another policy in their sleep.
-		 */
+		/* The bandwidth of those who had one lasts for some time. */
 		note(g, "  refused\n");
 		prio = n->own;
 	} else if (ret) {
