@@ -695,6 +695,27 @@ static const struct option {
 	  "there" },
 };
 
+/*
+ * What has switched off the real-time budgets of control groups, although the kernel has them; NULL
+ * if nothing has. The last word on the command line counts.
+ */
+static const char *rt_groups_off(void)
+{
+	char *cmdline = read_file("/proc/cmdline"), *word, *save;
+	const char *off = NULL;
+
+	if (!strcmp(config_get("CONFIG_RT_GROUP_SCHED_DEFAULT_DISABLED"), "y"))
+		off = "CONFIG_RT_GROUP_SCHED_DEFAULT_DISABLED=y";
+	for (word = cmdline ? strtok_r(cmdline, " \n", &save) : NULL; word;
+	     word = strtok_r(NULL, " \n", &save)) {
+		if (!strcmp(word, "rt_group_sched=0"))
+			off = "rt_group_sched=0";
+		else if (!strcmp(word, "rt_group_sched=1"))
+			off = NULL;
+	}
+	return off;
+}
+
 static void check_config(void)
 {
 	char *names[] = {
@@ -739,6 +760,9 @@ static void check_config(void)
 				       "boot a kernel that was built with CONFIG_HZ_1000=y",
 				       "%s ticks a second instead of 1000: %s",
 				       config_get("CONFIG_HZ"), o->why);
+		} else if (!good && !strcmp(o->id, "config-rt-group") && rt_groups_off()) {
+			report(OK, o->id, value, NULL, "%s=%s, but switched off by %s", o->name,
+			       value, rt_groups_off());
 		} else if (good) {
 			report(OK, o->id, value, NULL, *value == 'n' ? "%s is not set" : "%s=%s",
 			       o->name, value);
@@ -946,6 +970,11 @@ static void report_no_device(void)
 		       "sudo modprobe ntsync; for every boot: echo ntsync | sudo tee "
 		       "/etc/modules-load.d/ntsync.conf",
 		       "there is no /dev/ntsync: the module %s is not loaded", module);
+	else if (config_text && !strcmp(config_get("CONFIG_NTSYNC"), "m") && !dep)
+		report(PROBLEM, "ntsync", "missing",
+		       "reboot; if that does not help, install the modules of this kernel again",
+		       "there is no /dev/ntsync, and the modules of the running kernel are gone: an "
+		       "upgrade has taken %s away", dir);
 	else
 		report(PROBLEM, "ntsync", "missing",
 		       "boot a kernel that was built with CONFIG_NTSYNC=y or =m",
@@ -1053,6 +1082,12 @@ static int check_device(struct probe *p)
 		memset(p, 0, NR_FEATURES * sizeof(*p));
 		return -1;
 	}
+	if ((st.st_mode & 0666) != 0666) {
+		report(WARNING, "ntsync", fmt("%04o", (unsigned int)st.st_mode & 07777), udev,
+		       "/dev/ntsync has mode %04o: not every user may open it",
+		       (unsigned int)st.st_mode & 07777);
+		return fd;
+	}
 	report(OK, "ntsync", fmt("%04o", (unsigned int)st.st_mode & 07777), NULL,
 	       *root ? "/dev/ntsync has mode %04o and could be opened" :
 	       "/dev/ntsync has mode %04o and can be opened", (unsigned int)st.st_mode & 07777);
@@ -1083,6 +1118,9 @@ static int check_ntsync(void)
 			report(features[i].otherwise, id, "no",
 			       i == F_BASE ? "remove modules ntsync that do not belong to this "
 					     "kernel (see: modinfo ntsync)" :
+			       strstr(uts.release, "-nspa") ?
+			       "upgrade the kernel; or if modinfo -n ntsync names a file of DKMS or "
+			       "in updates/, remove that: it has the place of this kernel's own" :
 			       "boot a Linux-NSPA kernel of the present version",
 			       "the driver does not have %s", what);
 			break;
@@ -1458,7 +1496,23 @@ static void check_fair_server(void)
  * Sound cards and their interrupts
  */
 
-static bool usb_audio;
+static bool usb_audio, firewire_audio;
+
+/* Drivers of cards at FireWire; their interrupts are those of its controller. */
+static bool is_firewire(const char *driver)
+{
+	static const char *const drivers[] = {
+		"BeBoB", "DICE", "Digi00x", "Fireface", "Fireworks", "FW-MOTU", "FW-TASCAM",
+		"iSight", "OXFW",
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(drivers); i++) {
+		if (!strcmp(driver, drivers[i]))
+			return true;
+	}
+	return false;
+}
 
 static void check_cards(void)
 {
@@ -1482,6 +1536,7 @@ static void check_cards(void)
 			continue;
 		n++;
 		usb_audio |= !strcmp(driver, "USB-Audio");
+		firewire_audio |= is_firewire(driver);
 		append(&cards, ", ", "%s (%s)", name, driver);
 	}
 	if (n)
@@ -1540,12 +1595,16 @@ static bool find_irq_threads(void)
 			continue;
 		}
 		*end++ = '\0';
-		/* All of them are children of kthreadd, which is process 2 and no child. */
-		if (ppid != 2 && strcmp(comm + 1, "kthreadd")) {
+		/*
+		 * All of them are children of kthreadd, which is process 2 and no child; in a
+		 * container process 2 is any.
+		 */
+		if (!ppid && !strcmp(comm + 1, "kthreadd"))
+			kernel = true;
+		if (ppid != 2) {
 			free(stat);
 			continue;
 		}
-		kernel = true;
 		if (sscanf(comm + 1, "irq/%d-%63[^\n]", &t->irq, t->name) == 2 &&
 		    /* The second half of a handler that was in two parts before */
 		    !has_prefix(t->name, "s-") &&
@@ -1562,11 +1621,12 @@ static bool find_irq_threads(void)
 	return kernel;
 }
 
-/* Is it an action of a sound card, or, if one is connected by USB, of a USB controller? */
+/* Is it an action of a sound card, or of what one is connected to: a controller of USB or FireWire? */
 static bool is_audio(const char *action)
 {
 	return has_prefix(action, "snd") || has_prefix(action, "AudioDSP") ||
 	       has_prefix(action, "sof-audio") ||
+	       (firewire_audio && has_prefix(action, "firewire_ohci")) ||
 	       (usb_audio && (has_prefix(action, "xhci") || has_prefix(action, "ehci") ||
 			      has_prefix(action, "ohci_hcd") || has_prefix(action, "uhci_hcd")));
 }
@@ -1792,7 +1852,9 @@ static void check_cstates(void)
 {
 	const char *base = "/sys/devices/system/cpu";
 	long long deepest = -1, next = -1;
-	int states[64], n, i, j, nr, deep_state = -1;
+	int states[64], n, i, j, nr;
+	char *disable = "";
+	uint64_t slow = 0;
 	const char *name = "";
 	bool any = false;
 
@@ -1825,14 +1887,19 @@ static void check_cstates(void)
 				continue;
 			if (latency > 100 && (next < 0 || latency < next))
 				next = latency;
+			if (latency > 100 && states[j] < 64)
+				slow |= 1ULL << states[j];
 			if (latency > deepest) {
 				deepest = latency;
-				deep_state = states[j];
 				name = read_line(fmt("%s/name", state));
 				if (!name)
 					name = fmt("state%d", states[j]);
 			}
 		}
+	}
+	for (i = 0; i < 64; i++) {
+		if (slow & (1ULL << i))
+			append(&disable, "", " %s/cpu*/cpuidle/state%d/disable", base, i);
 	}
 	if (!any && is_virtual())
 		report(OK, "cstates", NULL, NULL, "a virtual machine without idle states: look at "
@@ -1843,11 +1910,11 @@ static void check_cstates(void)
 	else if (deepest > 100)
 		report(WARNING, "cstates", fmt("%lld", deepest),
 		       fmt("sudo cpupower idle-set -D %lld (Debian: linux-cpupower, Ubuntu: "
-			   "linux-tools-generic, Arch: cpupower), or: echo 1 | sudo tee "
-			   "/sys/devices/system/cpu/cpu*/cpuidle/state%d/disable; programs that "
+			   "linux-tools-generic, Arch: cpupower), or: echo 1 | sudo tee"
+			   "%s; programs that "
 			   "keep a small number in /dev/cpu_dma_latency do the same while they "
 			   "run, which is not visible here",
-			   next, deep_state),
+			   next, disable),
 		       "a CPU may take %lld us to leave idle state %s", deepest, name);
 	else
 		report(OK, "cstates", fmt("%lld", deepest < 0 ? 0 : deepest), NULL,

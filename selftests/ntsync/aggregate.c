@@ -1120,6 +1120,102 @@ TEST_F_TIMEOUT(aggregate, wakeups, NT_TEST_TIMEOUT)
 	TH_LOG("%u of %u wake-ups", i, n);
 }
 
+/*
+ * A wait that is claimed again and again by a descriptor that is no more readable when it looks,
+ * while it is one of more waiters than are woken at once. What it is granted between a claim and
+ * its next look must find it on the list of its waker only.
+ */
+#define NB_CROWD	24
+
+struct crowd {
+	pthread_t thread;
+	int dev;
+	int sem;
+	int ret;
+};
+
+static void *crowd_thread(void *arg)
+{
+	struct crowd *c = arg;
+
+	/* In front of the other one, whenever they come */
+	c->ret = set_sched(0, SCHED_FIFO, 1);
+	while (!c->ret && !atomic_load(&stopped)) {
+		struct nt_wait w = {
+			.dev = c->dev, .objs = &c->sem, .count = 1, .owner = 1,
+		};
+
+		c->ret = nt_wait(&w);
+	}
+	return NULL;
+}
+
+/* As do_take_all(), but another one may have been faster. */
+static int do_take_some(struct actor *a)
+{
+	struct agent *g = (struct agent *)a;
+	int ret = 0;
+
+	while (!ret && !atomic_load(&stopped))
+		ret = agg_wait(g, nt_bound());
+	return ret;
+}
+
+static void *spurious_thread(void *arg)
+{
+	int fd = *(int *)arg;
+
+	while (!atomic_load(&stopped)) {
+		raise_fd(fd);
+		drain(fd);
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(aggregate, one_of_a_crowd, NT_TEST_TIMEOUT)
+{
+	struct crowd crowd[NB_CROWD] = { 0 };
+	struct ntsync_sem_args count;
+	struct agent *w = self->w;
+	struct env *e = &self->e;
+	unsigned int i, seed = 1;
+	int sem = nt_create_sem(e->dev, 0, INT_MAX);
+	pthread_t spurious;
+	__u64 until;
+
+	ASSERT_LE(0, sem);
+	for (i = 0; i < NB_CROWD; i++) {
+		crowd[i].dev = e->dev;
+		crowd[i].sem = sem;
+		ASSERT_EQ(0, pthread_create(&crowd[i].thread, NULL, crowd_thread, &crowd[i]));
+	}
+	ASSERT_EQ(0, move_to(tid_of(w), -1));
+	arrange(w, source_of(e, FD), obj(sem));
+	actor_begin(&w->p.a, do_take_some);
+	ASSERT_EQ(0, pthread_create(&spurious, NULL, spurious_thread, &e->obj[FD]));
+
+	until = nt_now(CLOCK_MONOTONIC) + nt_scaled(2000) * 1000000ULL;
+	while (nt_now(CLOCK_MONOTONIC) < until) {
+		/* One for each. */
+		ASSERT_EQ(0, nt_ioctl(sem, NTSYNC_IOC_SEM_READ, &count));
+		if (count.count <= NB_CROWD)
+			ASSERT_EQ(0, nt_release_sem(sem, NB_CROWD + 1 - count.count, NULL));
+		nt_sleep_until(CLOCK_MONOTONIC,
+			       nt_now(CLOCK_MONOTONIC) + 100000 + rnd(&seed, 300000));
+	}
+
+	atomic_store(&stopped, 1);
+	ASSERT_EQ(0, nt_release_sem(sem, 2 * NB_CROWD, NULL));
+	for (i = 0; i < NB_CROWD; i++) {
+		ASSERT_EQ(0, pthread_join(crowd[i].thread, NULL));
+		EXPECT_EQ(0, crowd[i].ret);
+	}
+	ASSERT_EQ(0, pthread_join(spurious, NULL));
+	ASSERT_EQ(0, raise_fd(e->obj[FD]));
+	ASSERT_EQ(0, actor_end(&w->p.a));
+	close(sem);
+}
+
 static atomic_uint served;
 
 static int do_serve(struct actor *a)

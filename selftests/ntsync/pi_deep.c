@@ -1069,6 +1069,76 @@ TEST_F_TIMEOUT(bandwidth, is_returned, NT_TEST_TIMEOUT)
 	EXPECT_EQ(NORMAL, actor_prio(&self->owner));
 }
 
+static atomic_bool calm;
+
+/* Awake most of the time; the others need it too, on one CPU. */
+static int do_bursts(struct actor *a)
+{
+	(void)a;
+	while (!atomic_load(&calm)) {
+		__u64 now = nt_now(CLOCK_MONOTONIC);
+
+		while (nt_now(CLOCK_MONOTONIC) < now + 1500000)
+			;
+		nt_sleep_until(CLOCK_MONOTONIC, now + 2000000);
+	}
+	return 0;
+}
+
+/*
+ * Who inherits a deadline uses up its runtime again and again, and at any time the donor, asleep
+ * and with its bandwidth returned, gets another policy: there must be some runtime to the end.
+ */
+TEST_F_TIMEOUT(bandwidth, is_lent, NT_TEST_TIMEOUT)
+{
+	pid_t tid = atomic_load(&self->sleeper.tid);
+	unsigned int i, seed = 1, n = nt_scaled(300);
+
+	actor_begin(&self->owner, do_bursts);
+	for (i = 0; i < n; i++) {
+		ASSERT_EQ(0, set_deadline_msec(tid, 1, 20));
+		ASSERT_EQ(DEADLINE, actor_prio(&self->owner));
+		seed = seed * 1664525 + 1013904223;
+		nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + (seed >> 8) % 4000000);
+		ASSERT_EQ(0, set_sched(tid, SCHED_OTHER, 0));
+		if (!variant->boosted)
+			ASSERT_EQ(NORMAL, actor_prio(&self->owner));
+	}
+	atomic_store(&calm, true);
+	ASSERT_EQ(0, actor_end(&self->owner));
+}
+
+/* With SCHED_FLAG_KEEP_PARAMS nothing changes, whatever policy is given. */
+TEST_F_TIMEOUT(bandwidth, is_kept, NT_TEST_TIMEOUT)
+{
+	pid_t tid = atomic_load(&self->sleeper.tid);
+	struct nt_sched_attr attr = {
+		.size = sizeof(attr),
+		.policy = SCHED_OTHER,
+		.flags = 0x10,
+	};
+	unsigned int i;
+
+	ASSERT_EQ(0, set_deadline_msec(tid, 20, 2000));
+	for (i = 0; i < 1600; i++) {
+		ASSERT_EQ(0, syscall(SYS_sched_setattr, tid, &attr, 0));
+		ASSERT_EQ(SCHED_DEADLINE, sched_getscheduler(tid));
+		ASSERT_EQ(DEADLINE, actor_prio(&self->sleeper));
+	}
+	if (variant->boosted) {
+		pthread_kill(self->donor.thread, SIGUSR1);
+		ASSERT_EQ(-EINTR, actor_end(&self->donor));
+	}
+	releases(&self->owner, self->mutex[1]);
+	ASSERT_EQ(0, actor_end(&self->sleeper));
+	EXPECT_EQ(DEADLINE, actor_prio(&self->sleeper));
+	EXPECT_EQ(NORMAL, actor_prio(&self->owner));
+	for (i = 0; i < 1600; i++) {
+		ASSERT_EQ(0, set_sched(tid, SCHED_OTHER, 0));
+		ASSERT_EQ(0, set_deadline_msec(tid, 20, 2000));
+	}
+}
+
 /*
  * A thread that is to be requeued to a lock, where that would be a deadlock: a has f3 and
  * is to wait for f2 of b, who waits for f3. The thread is asleep meanwhile and has nothing
