@@ -1108,14 +1108,16 @@ TEST_F_TIMEOUT(bandwidth, is_lent, NT_TEST_TIMEOUT)
 	ASSERT_EQ(0, actor_end(&self->owner));
 }
 
-/* With SCHED_FLAG_KEEP_PARAMS nothing changes, whatever policy is given. */
+#define KEEP_PARAMS	0x10	/* SCHED_FLAG_KEEP_PARAMS of linux/sched.h */
+
+/* With it nothing changes, whatever policy is given. */
 TEST_F_TIMEOUT(bandwidth, is_kept, NT_TEST_TIMEOUT)
 {
 	pid_t tid = atomic_load(&self->sleeper.tid);
 	struct nt_sched_attr attr = {
 		.size = sizeof(attr),
 		.policy = SCHED_OTHER,
-		.flags = 0x10,
+		.flags = KEEP_PARAMS,
 	};
 	unsigned int i;
 
