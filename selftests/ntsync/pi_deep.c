@@ -1101,8 +1101,9 @@ TEST_F_TIMEOUT(bandwidth, is_lent, NT_TEST_TIMEOUT)
 		seed = seed * 1664525 + 1013904223;
 		nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + (seed >> 8) % 4000000);
 		ASSERT_EQ(0, set_sched(tid, SCHED_OTHER, 0));
+		/* It runs, so a thread of the kernel may want a lock that it has at the moment. */
 		if (!variant->boosted)
-			ASSERT_EQ(NORMAL, actor_prio(&self->owner));
+			ASSERT_NE(DEADLINE, actor_prio(&self->owner));
 	}
 	atomic_store(&calm, true);
 	ASSERT_EQ(0, actor_end(&self->owner));
