@@ -263,6 +263,72 @@ TEST_F_TIMEOUT(pi, deadline_donor, NT_TEST_TIMEOUT)
 	EXPECT_EQ(0, actor_end(&self->waiter));
 }
 
+/*
+ * A deadline is inherited by way of another owner, and the thread whose own it is gets what it
+ * waits for from a third one, by the id of its owner. It exits before that one, which is normal,
+ * has the CPU again. Until then the owner that is left needs the CPU, and at the end it says what
+ * priority it has: nothing is left of a deadline whose thread is gone. (That is a matter of one
+ * CPU.)
+ */
+static atomic_uint origin_leaves;
+
+static int do_get_and_exit(struct actor *a)
+{
+	int ret = do_wait(a);
+
+	atomic_store(&origin_leaves, 1);
+	nt_futex_wake(&origin_leaves);
+	pthread_exit((void *)(intptr_t)ret);
+}
+
+static int do_outlast(struct actor *a)
+{
+	__u64 end;
+
+	if (!nt_await(&origin_leaves, 1))
+		return -ETIME;
+	end = nt_now(CLOCK_MONOTONIC) + 300000000;
+	while (nt_now(CLOCK_MONOTONIC) < end)
+		;
+	return actor_prio(a);
+}
+
+TEST_F_TIMEOUT(pi, origin_exits, NT_TEST_TIMEOUT)
+{
+	struct actor *origin = &self->waiter, *first = &self->other, *last = &self->owner;
+	int mutex = nt_create_mutex(self->dev, 0, 0);
+	struct actor third = { .id = first->id };
+	void *ret;
+
+	ASSERT_LE(0, mutex);
+	ASSERT_EQ(0, actor_start(&third, self->dev, 0));
+	ASSERT_EQ(0, unpin(origin));
+	ASSERT_EQ(0, unpin(first));
+	ASSERT_EQ(0, unpin(last));
+	acquires(last, mutex);
+	acquires(first, self->mutex);
+	waits_for(first, mutex);
+	ASSERT_EQ(0, set_deadline(tid_of(origin)));
+	origin->objs[0] = self->mutex;
+	origin->nb_objs = 1;
+	atomic_store(&origin_leaves, 0);
+	actor_begin(origin, do_get_and_exit);
+	ASSERT_TRUE(actor_asleep(origin));
+	EXPECT_EQ(DEADLINE, actor_prio(first));
+	EXPECT_EQ(DEADLINE, actor_prio(last));
+
+	actor_begin(last, do_outlast);
+	ASSERT_TRUE(actor_asleep(last));
+	releases(&third, self->mutex);
+	ASSERT_EQ(0, pthread_join(origin->thread, &ret));
+	EXPECT_EQ(0, (int)(intptr_t)ret);
+	EXPECT_EQ(NORMAL, actor_end(last));
+
+	pthread_kill(first->thread, SIGUSR1);
+	EXPECT_EQ(-EINTR, actor_end(first));
+	releases(last, mutex);
+}
+
 /* Two mutexes and one waiter: for any and for all, both owners inherit. */
 TEST_F_TIMEOUT(pi, two_mutexes, NT_TEST_TIMEOUT)
 {
@@ -784,6 +850,64 @@ TEST_F_TIMEOUT(pi, waker_keeps_level, NT_TEST_TIMEOUT)
 	}
 	for (i = 0; i < NB_WOKEN; i++)
 		EXPECT_EQ(0, actor_end(&many[i]));
+}
+
+/*
+ * Those whom a waker has on its list, because it wakes so many, may leave by themselves: a
+ * signal wakes them before it does. The first one that is woken sees to that, and the waker
+ * finds nobody more when it goes on.
+ */
+#define NB_FIRST	16	/* are woken in one go */
+
+static struct actor *roused;
+
+static int do_rouse(struct actor *a)
+{
+	int i, ret = do_wait(a);
+
+	for (i = NB_FIRST; i < NB_WOKEN; i++) {
+		if (set_sched(atomic_load(&roused[i].tid), SCHED_FIFO, 80))
+			return -EPERM;
+		pthread_kill(roused[i].thread, SIGUSR1);
+	}
+	/* They are more urgent, and have run. */
+	return ret ? ret : (int)atomic_load(&woken);
+}
+
+static int do_rise(struct actor *a)
+{
+	int ret = do_wait(a);
+
+	atomic_fetch_add(&woken, 1);
+	return ret;
+}
+
+TEST_F_TIMEOUT(pi, leaves_before_woken, NT_TEST_TIMEOUT)
+{
+	struct actor *many = calloc(NB_WOKEN, sizeof(*many));
+	int event = nt_create_event(self->dev, true, false);
+	int i;
+
+	ASSERT_TRUE(many != NULL);
+	ASSERT_LE(0, event);
+	atomic_store(&woken, 0);
+	roused = many;
+	for (i = 0; i < NB_WOKEN; i++) {
+		many[i].id = 100 + i;
+		many[i].objs[0] = event;
+		many[i].nb_objs = 1;
+		ASSERT_EQ(0, actor_start(&many[i], self->dev, 70));
+		actor_begin(&many[i], i ? do_rise : do_rouse);
+		ASSERT_TRUE(actor_asleep(&many[i]));
+	}
+	self->owner.objs[0] = event;
+	EXPECT_EQ(0, actor_do(&self->owner, do_set));
+	EXPECT_EQ(NB_WOKEN - NB_FIRST, actor_end(&many[0])) {
+		TH_LOG("so many had left before the waker came to them");
+	}
+	for (i = 1; i < NB_WOKEN; i++)
+		EXPECT_EQ(0, actor_end(&many[i]));
+	EXPECT_EQ((unsigned int)NB_WOKEN - 1, atomic_load(&woken));
 }
 
 /*
