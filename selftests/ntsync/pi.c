@@ -855,11 +855,12 @@ TEST_F_TIMEOUT(pi, waker_keeps_level, NT_TEST_TIMEOUT)
 /*
  * Those whom a waker has on its list, because it wakes so many, may leave by themselves: a
  * signal wakes them before it does. The first one that is woken sees to that, and the waker
- * finds nobody more when it goes on.
+ * finds nobody more when it goes on: they wait for something else by then.
  */
 #define NB_FIRST	16	/* are woken in one go */
 
 static struct actor *roused;
+static int comes_last;
 
 static int do_rouse(struct actor *a)
 {
@@ -879,7 +880,8 @@ static int do_rise(struct actor *a)
 	int ret = do_wait(a);
 
 	atomic_fetch_add(&woken, 1);
-	return ret;
+	a->objs[0] = comes_last;
+	return ret ? ret : do_wait(a);
 }
 
 TEST_F_TIMEOUT(pi, leaves_before_woken, NT_TEST_TIMEOUT)
@@ -892,11 +894,14 @@ TEST_F_TIMEOUT(pi, leaves_before_woken, NT_TEST_TIMEOUT)
 	ASSERT_LE(0, event);
 	atomic_store(&woken, 0);
 	roused = many;
+	comes_last = nt_create_event(self->dev, true, false);
+	ASSERT_LE(0, comes_last);
 	for (i = 0; i < NB_WOKEN; i++) {
 		many[i].id = 100 + i;
 		many[i].objs[0] = event;
 		many[i].nb_objs = 1;
-		ASSERT_EQ(0, actor_start(&many[i], self->dev, 70));
+		/* The waker is as urgent as who is next, and the first one more. */
+		ASSERT_EQ(0, actor_start(&many[i], self->dev, i ? 70 : 75));
 		actor_begin(&many[i], i ? do_rise : do_rouse);
 		ASSERT_TRUE(actor_asleep(&many[i]));
 	}
@@ -905,6 +910,12 @@ TEST_F_TIMEOUT(pi, leaves_before_woken, NT_TEST_TIMEOUT)
 	EXPECT_EQ(NB_WOKEN - NB_FIRST, actor_end(&many[0])) {
 		TH_LOG("so many had left before the waker came to them");
 	}
+	for (i = 1; i < NB_WOKEN; i++) {
+		ASSERT_TRUE(actor_asleep(&many[i])) {
+			TH_LOG("no. %d does not wait: %d", i, many[i].ret);
+		}
+	}
+	EXPECT_EQ(0, nt_event(comes_last, NTSYNC_IOC_EVENT_SET, NULL));
 	for (i = 1; i < NB_WOKEN; i++)
 		EXPECT_EQ(0, actor_end(&many[i]));
 	EXPECT_EQ((unsigned int)NB_WOKEN - 1, atomic_load(&woken));
