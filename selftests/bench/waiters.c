@@ -6,9 +6,12 @@
  *	INIT=build/bench/waiters ICOUNT=1 LANE=vm scripts/boot
  *
  * In a kernel with section-base.patch or section-vm.patch, which scripts/bench builds: how long the
- * driver has an event locked that many wait for, when it is set. The longest time of each round.
+ * driver has an event locked that many wait for, when it is set; and how long nobody can preempt it
+ * meanwhile, by the kernel's preemptoff tracer. The longest time of each round.
  */
 #include "bench.h"
+
+#include <sys/mount.h>
 
 #define NB_WAITERS	1000
 #define NB_CHAIN	64
@@ -158,6 +161,53 @@ static double read_section(void)
 	return strtod(text, NULL);
 }
 
+/* The longest time without preemption, in whole microseconds. */
+#define TRACING		"/sys/kernel/tracing"
+
+static int write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC), ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = write(fd, text, strlen(text)) < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+static int open_preemption(void)
+{
+	int ret;
+
+	if (mount("tracefs", TRACING, "tracefs", 0, NULL) && errno != EBUSY)
+		return -errno == -ENODEV ? -ENOENT : -errno;
+	ret = open_waiters();
+	return ret ? ret : write_text(TRACING "/current_tracer", "preemptoff");
+}
+
+static void await_preemption(void)
+{
+	await_waiters();
+	must(write_text(TRACING "/tracing_max_latency", "0"), "tracing_max_latency");
+}
+
+static double read_preemption(void)
+{
+	char text[32] = "";
+	int fd = open(TRACING "/tracing_max_latency", O_RDONLY | O_CLOEXEC);
+
+	must(fd, "tracing_max_latency");
+	must(read(fd, text, sizeof(text) - 1), "tracing_max_latency");
+	close(fd);
+	return strtod(text, NULL) * 1000;
+}
+
+static void close_preemption(void)
+{
+	must(write_text(TRACING "/current_tracer", "nop"), "current_tracer");
+	await_waiters();
+}
+
 /*
  * Queueing: a wait for something that never comes, and for something that a thread comes with
  * which runs only when the measuring thread sleeps. So each is queued, sleeps, and leaves the
@@ -274,6 +324,11 @@ static int open_chain(void)
 	SECTION_OF(_name, 1, _arg), SECTION_OF(_name, 10, _arg), SECTION_OF(_name, 100, _arg), \
 	SECTION_OF(_name, 1000, _arg)
 
+#define PREEMPTION(_name, _n, _arg) \
+	{ .name = _name, .n = _n, .nb_ops = NB_WAITERS / (_n), .prio = 90, .arg = &(_arg), \
+	  .setup = open_preemption, .before = await_preemption, .run = run_set, \
+	  .cost = read_preemption, .teardown = close_preemption }
+
 static const struct op ops[] = {
 	SETS("set-waiters", normal, run_set),
 	SETS("set-fifo-waiters", fifo, run_set),
@@ -286,6 +341,9 @@ static const struct op ops[] = {
 }, sections[] = {
 	SECTIONS("set-locked", normal),
 	SECTIONS("set-locked-fifo", fifo),
+	PREEMPTION("longest-preempt-off", 1, normal),
+	PREEMPTION("longest-preempt-off", 1000, normal),
+	PREEMPTION("longest-preempt-off-fifo", 1000, fifo),
 };
 
 int main(void)
