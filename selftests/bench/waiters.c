@@ -110,12 +110,17 @@ static int open_waiters(void)
 	return 0;
 }
 
-static void await_waiters(void)
+static void reset_events(void)
 {
 	unsigned int i;
 
 	for (i = 0; i < NB_WAITERS / op->n; i++)
 		change_event(events[i], NTSYNC_IOC_EVENT_RESET);
+}
+
+static void await_waiters(void)
+{
+	reset_events();
 	if (!first_round) {
 		settle_waiters();
 		expect(atomic_load(&nb_awake) == NB_WAITERS, op->name,
@@ -194,8 +199,11 @@ static void await_preemption(void)
 static double read_preemption(void)
 {
 	char text[32] = "";
-	int fd = open(TRACING "/tracing_max_latency", O_RDONLY | O_CLOEXEC);
+	int fd;
 
+	/* The rest may sleep, and those who were woken are to come once. */
+	reset_events();
+	fd = open(TRACING "/tracing_max_latency", O_RDONLY | O_CLOEXEC);
 	must(fd, "tracing_max_latency");
 	must(read(fd, text, sizeof(text) - 1), "tracing_max_latency");
 	close(fd);
