@@ -2,9 +2,19 @@
 # shellcheck shell=bash disable=SC2154,SC2153
 # Sourced by scripts/check: what is installed.
 
+# configured VARIABLE=VALUE...: scripts/package-config, with its output in $W/log and $W/other/.config
+configured() {
+	env "$@" "$ROOT/scripts/package-config" "$TREE" "$W/other" "$ROOT/config" >"$W/log" 2>&1 && return
+	{ echo "$*:"; tail -n 5 "$W/log"; } >>"$W/out"
+	return 1
+}
+
+# has LINE [FILE]: adds to $W/out unless LINE is in that configuration, or in FILE.
+has() { grep -qxF -e "$1" "${2:-$W/other/.config}" || echo "there is no $1" >>"$W/out"; }
+
 declare_check package "PKGBUILD, .SRCINFO, SHA256SUMS and configurations agree, and say what scripts/base.conf says"
 check_package() {
-	local name value config
+	local name value config march
 	{
 		for name in "pkgver=$VERSION" "pkgrel=$(cut -d - -f 2 <<<"$LOCALVERSION")" "_rtsum=$RT_SHA256" \
 			"_rtpatch='$(basename "$RT_URL" .xz)'" "sha256sums=($TARBALL_SHA256 SKIP)" "sha256sums=($DEBIAN_SHA256)"; do
@@ -62,6 +72,39 @@ check_package() {
 	else
 		not_ok "package config of others" "it fails, drops a driver, or keeps their version" "$W/log"
 	fi
+	# Where auto begins: what is there is taken away, one after the other. And for which processor: this one, with an
+	# option; another one, with a flag, and without the option of the kernel to begin with
+	: >"$W/out"
+	mkdir -p "$W/root/proc" "$W/root/boot" "$W/root/lib/modules/6.1.2/"
+	auto() { sed "1i# Linux/x86 $2 Kernel Configuration" "$W/theirs" | sed "\$aCONFIG_LOG_BUF_SHIFT=$1\nCONFIG_X86_NATIVE_CPU=$3"; }
+	auto 13 6.2.0 y | gzip >"$W/root/proc/config.gz"
+	auto 14 5.0.0 n >"$W/root/boot/config-$(uname -r)"
+	auto 15 6.1.10 y >"$W/root/lib/modules/6.1.2/config"
+	auto 16 6.1.9 y >"$W/root/boot/config-6.1.9"
+	for value in 13:proc/config.gz "14:boot/config-$(uname -r)" 15:lib/modules/6.1.2/config 16:boot/config-6.1.9; do
+		case $value in 13:*) march=x86-64-v3 ;; 14:*) march=native ;; *) march=generic ;; esac
+		configured _config=auto "_root=$W/root" _march=$march && has "CONFIG_LOG_BUF_SHIFT=${value%%:*}" && has "==> configuration: $W/root/${value#*:}" "$W/log"
+		case $march in
+		native) has CONFIG_X86_NATIVE_CPU=y ;;
+		*) has '# CONFIG_X86_NATIVE_CPU is not set' ;;
+		esac
+		rm "$W/root/${value#*:}"
+	done
+	empty "package config auto" "$W/out" "it begins with another one, or is for another processor"
+	for value in generic native x86-64-v3; do
+		DRYRUN=1 _config=vm _march=$value "$ROOT/scripts/package" deb | sed -n "s/.*'KCFLAGS=\([^']*\)'.*/make deb \1/p"
+		# shellcheck disable=SC2016 # for the other shell
+		_march=$value bash -c 'make() { printf "%s\n" "$@"; }; . ./PKGBUILD; srcdir=. MAKEFLAGS=-j1; _make all' | sed -n 's/^KCFLAGS=/makepkg /p'
+	done >"$W/flags"
+	printf '%s\n' 'make deb -march=x86-64-v3' 'makepkg -march=x86-64-v3' | diff - "$W/flags" >"$W/out" || true
+	empty "package config march" "$W/out" "the compiler is not told the processor, or another one"
+	# Nothing is there for auto any more. Checkers, and all else that config/nspa.config asks for
+	: >"$W/out"
+	if configured _debug=yes _config=auto "_root=$W/root"; then
+		grep -q '^package-config: warning: no configuration' "$W/log" || echo "no warning of x86_64_defconfig" >>"$W/out"
+		for value in EXT4_FS=y PREEMPT_RT=y PROVE_LOCKING=y LOCKDEP=y DEBUG_ATOMIC_SLEEP=y DEBUG_RT_MUTEXES=y NTSYNC=m HZ_1000=y SND_HDA_INTEL=m SND_HDA_GENERIC=m; do has "CONFIG_$value"; done
+	fi
+	empty "package config debug" "$W/out" "it has not what was asked for"
 	# What it refuses
 	for value in _config=none _march=i386 _debug=maybe _config=/does/not/exist; do
 		if env "$value" "$ROOT/scripts/package-config" "$TREE" "$W/refused" "$ROOT/config" >"$W/log" 2>&1; then
@@ -70,6 +113,9 @@ check_package() {
 			grep -qE '^package-config: _' "$W/log" || echo "$value: no message that names it"
 		fi
 	done >"$W/out"
+	# setsid: no terminal
+	setsid -w env _menuconfig=yes _config=vm "$ROOT/scripts/package-config" "$TREE" "$W/refused" "$ROOT/config" >"$W/log" 2>&1 </dev/null && echo "a menu without a terminal is accepted" >>"$W/out"
+	grep -qx 'package-config: _menuconfig=yes: there is no terminal here' "$W/log" || echo "a menu without a terminal: no message" >>"$W/out"
 	echo CONFIG_NO_SUCH_OPTION=y >"$W/extra"
 	mkdir -p "$W/fragments"
 	cat config/nspa.config "$W/extra" >"$W/fragments/nspa.config"
@@ -78,16 +124,23 @@ check_package() {
 	empty "package config, bad choices" "$W/out" "they are not refused"
 }
 
-# told RUN ID STATUS: adds to $W/out unless the doctor said STATUS of ID in the guest of that run.
+# told GUEST ID STATUS: complains unless the doctor said STATUS of ID in that guest.
 told() {
 	local said
-	said=$(tr -d '\r' <"$BUILD/runs/$1/latest/status" | awk -v id="$2" '$2 == id { print $1 }')
-	[ "$said" = "$3" ] || echo "lane $1: $2 is ${said:-not there}, not $3"
+	said=$(tr -d '\r' <"$W/said-$1" | awk -v id="$2" '$2 == id { print $1 }')
+	[ "$said" = "$3" ] || echo "$1: $2 is ${said:-not there}, not $3"
+}
+
+# seen GUEST RUN LOG: keeps what the doctor said in the guest whose run that was.
+seen() {
+	cp "$2/status" "$W/said-$1" || : >"$W/said-$1"
+	if grep -q 'kernel printed' "$3"; then echo "$1: the kernel printed what it must not"; fi
 }
 
 declare_check doctor "nspa-doctor: on trees with one thing wrong, and in guests with and without our patches"
 check_doctor() {
-	local compiler bits lane id status=0
+	local compiler bits lane id status=0 vm ours='ntsync-mutex-pi ntsync-event-pi ntsync-channel ntsync-tokens ntsync-aggregate'
+	local newer='ntsync-try-recv2 ntsync-send-only ntsync-uring-fd'
 	for compiler in gcc "clang$(llvm_find | sed 's/^1$//')"; do
 		for bits in 64 32; do
 			"$compiler" "-m$bits" -O2 -Wall -Wextra -Werror -c -o "$W/doctor.o" scripts/doctor/nspa-doctor.c 2>&1 || true
@@ -97,25 +150,69 @@ check_doctor() {
 	"$ROOT/scripts/tests/doctor" >"$OUT/doctor.log" 2>&1 || status=$?
 	relay doctor "$OUT/doctor.log" "$status"
 
-	have_kernel vm base nort || { not_ok "doctor, guests" "a kernel does not build"; return; }
+	# With sudo in a clone of somebody: what it builds belongs to him.
+	if [ "$(id -u)" = 0 ]; then
+		mkdir "$W/clone"
+		cp -r scripts "$W/clone/"
+		chown -R 65534:65534 "$W/clone"
+		"$W/clone/scripts/nspa-doctor" --help >/dev/null
+		find "$W/clone" -user root >"$W/out"
+		[ -x "$W/clone/build/nspa-doctor" ] || echo "there is no build/nspa-doctor" >>"$W/out"
+		empty "doctor, as root" "$W/out" "files of root are left"
+	fi
+
+	have_kernel vm base nort mod debug || { not_ok "doctor, guests" "a kernel does not build"; return; }
 	have_tests || { not_ok "doctor, guests" "the test programs do not build"; return; }
 	"$ROOT/scripts/nspa-doctor" --help >/dev/null
-	: >"$W/out"
-	for lane in vm base nort; do
+	for lane in vm base nort mod debug; do
 		LANE=$lane CPUS=2 INIT=$BUILD/nspa-doctor ARGS='--measure 1' "$ROOT/scripts/boot" >"$OUT/doctor-$lane.log" 2>&1 </dev/null || true
-		if grep -q 'kernel printed' "$OUT/doctor-$lane.log"; then echo "lane $lane: the kernel printed what it must not"; fi
+		seen "$lane" "$BUILD/runs/$lane/latest" "$OUT/doctor-$lane.log"
 		told "$lane" ntsync ok
 		told "$lane" ntsync-base ok
 		# How late an emulated machine is, is no matter of ours.
-		grep -qa ' measure-wakeup ' "$BUILD/runs/$lane/latest/status" || echo "lane $lane: no measure-wakeup"
+		grep -qa ' measure-wakeup ' "$W/said-$lane" || echo "$lane: no measure-wakeup"
 		case $lane in nort) told "$lane" rt problem ;; *) told "$lane" rt ok ;; esac
-		for id in ntsync-mutex-pi ntsync-event-pi ntsync-channel ntsync-tokens ntsync-aggregate measure-inversion; do
+		for id in $ours measure-inversion; do
 			case $lane in base) told base "$id" problem ;; *) told "$lane" "$id" ok ;; esac
 		done
-		for id in ntsync-try-recv2 ntsync-send-only ntsync-uring-fd; do
+		for id in $newer; do
 			case $lane in base) told base "$id" warning ;; *) told "$lane" "$id" ok ;; esac
 		done
-	done >>"$W/out"
+		# Only the kernel of lane debug has its options in it.
+		case $lane in
+		debug)
+			for id in config config-rt config-hz config-hrtimers config-ntsync config-futex-pi config-io-uring config-rt-group; do
+				told debug "$id" ok
+			done
+			told debug config-checkers warning
+			grep -qa 'config-checkers .*CONFIG_KASAN, CONFIG_PROVE_LOCKING' "$W/said-debug" || echo "debug: KASAN and lockdep are not named"
+			;;
+		nort) told nort config-checkers warning ;;
+		*) told "$lane" config-checkers unknown ;;
+		esac
+	done >"$W/out"
+
+	# A module that is not loaded; and a user without rights
+	vm=("$ROOT/scripts/vm" --initrd "$BUILD/initramfs.cpio" --program "$BUILD/nspa-doctor" --plan "$W/plan" --rundir "$W/run")
+	{
+		echo 'nspa-doctor --measure 1' >"$W/plan"
+		"${vm[@]}" --kernel "$BUILD/mod/bzImage" >"$OUT/doctor-nodevice.log" 2>&1 </dev/null || true
+		seen nodevice "$W/run" "$OUT/doctor-nodevice.log"
+		told nodevice ntsync problem
+		grep -qa 'there is no /dev/ntsync' "$W/said-nodevice" || echo "nodevice: it does not say so"
+		for id in ntsync-base $ours $newer measure-inversion; do told nodevice "$id" unknown; done
+
+		echo 'ada:x:1000:1000::/:/bin/sh' >"$W/passwd"
+		echo "file etc/passwd $W/passwd 0644" | "$ROOT/scripts/newc" | cat "$BUILD/initramfs.cpio" - >"$W/initrd"
+		echo '../bin/start-stop-daemon -S -c ada -x /prog/nspa-doctor -- --measure 1' >"$W/plan"
+		"${vm[@]}" --initrd "$W/initrd" --kernel "$BUILD/vm/bzImage" >"$OUT/doctor-user.log" 2>&1 </dev/null || true
+		seen user "$W/run" "$OUT/doctor-user.log"
+		for id in ntsync ntsync-base $ours $newer rt; do told user "$id" ok; done
+		for id in rtprio measure; do told user "$id" problem; done
+		told user fair-server unknown
+		grep -qa 'usermod -aG realtime ada' "$W/said-user" || echo "user: it does not say what to do"
+		grep -qa 'run nspa-doctor as root' "$W/said-user" || echo "user: it does not say that root sees more"
+	} >>"$W/out"
 	empty "doctor, guests" "$W/out" "it does not tell the truth"
 }
 
@@ -139,6 +236,28 @@ packaged() {
 	cd "$2" || return
 	unprivileged "SRCDEST=$P/src" "BUILDDIR=$P/build" "PKGDEST=$P/out" "${how[@]}" "_rt=$rt" _config=vm SOURCE_DATE_EPOCH=1767225600 \
 		makepkg --config "$P/makepkg.conf" --nodeps --skippgpcheck --holdver "${@:3}"
+}
+
+# external NAME DIRECTORY VERSION: builds a module with nothing but the headers there.
+external() {
+	local dir=$W/module
+	mkdir "$dir"
+	printf '%s\n' 'obj-m := hello.o' >"$dir/Makefile"
+	cat >"$dir/hello.c" <<-'END'
+		#include <linux/module.h>
+		static int __init hello(void) { pr_info("hello\n"); return 0; }
+		static void __exit bye(void) { }
+		module_init(hello);
+		module_exit(bye);
+		MODULE_DESCRIPTION("a module built with the headers package");
+		MODULE_LICENSE("GPL");
+	END
+	if make -C "$2" "M=$dir" modules >"$OUT/$1-module.log" 2>&1 &&
+		[ "$(modinfo -F vermagic "$dir/hello.ko" | cut -d ' ' -f 1)" = "$3" ]; then
+		ok "$1, external module"
+	else
+		not_ok "$1, external module" "it does not build" "$OUT/$1-module.log"
+	fi
 }
 
 declare_check package-build "makepkg: both packages, their contents, a guest that boots them, an external module" all
@@ -199,25 +318,7 @@ check_package_build() {
 	ok "package-build pacman"
 	contents "$root" "$version"
 
-	# An external module, with nothing but the headers
-	mkdir "$P/module"
-	printf '%s\n' 'obj-m := hello.o' >"$P/module/Makefile"
-	cat >"$P/module/hello.c" <<-'END'
-		#include <linux/module.h>
-		static int __init hello(void) { pr_info("hello\n"); return 0; }
-		static void __exit bye(void) { }
-		module_init(hello);
-		module_exit(bye);
-		MODULE_DESCRIPTION("a module built with the headers package");
-		MODULE_LICENSE("GPL");
-	END
-	dir=$root/usr/lib/modules/$version/build
-	if make -C "$dir" "M=$P/module" modules >"$OUT/package-module.log" 2>&1 &&
-		[ "$(modinfo -F vermagic "$P/module/hello.ko" | cut -d ' ' -f 1)" = "$version" ]; then
-		ok "package-build, external module"
-	else
-		not_ok "package-build, external module" "it does not build" "$OUT/package-module.log"
-	fi
+	external package-build "$root/usr/lib/modules/$version/build" "$version"
 	printf '#include <sys/ioctl.h>\n#include <linux/ntsync.h>\nint x = NTSYNC_IOC_AGGREGATE_WAIT;\n' >"$P/header.c"
 	if gcc -c -o "$P/header.o" -I "$root/usr/include/linux-nspa" "$P/header.c" >"$OUT/package-header.log" 2>&1; then
 		ok "package-build, header for programs"
@@ -274,4 +375,50 @@ contents() {
 	find "$1/usr" -type d -empty -printf 'empty directory: %P\n' | grep -v '/build/' >>"$W/out" || true
 	grep -rlF -e "$P/build" "$1/usr" | sed 's/^/it names the place where it was built: /' >>"$W/out" || true
 	empty "package-build contents" "$W/out" "contents, owners or modes"
+}
+
+declare_check package-deb "make deb: both packages, their contents, a guest that boots them, an external module" all
+check_package_deb() {
+	local version name file root=$W/root
+	command -v dpkg-deb >/dev/null || { skip package-deb "this is no machine with dpkg" 6; return; }
+	have_tree || { not_ok package-deb "no tree"; return; }
+	step "make deb" "$OUT/package-deb.log" env _config=vm "$ROOT/scripts/package" deb ||
+		{ not_ok "package-deb build" "it failed" "$OUT/package-deb.log"; return; }
+	ok "package-deb build"
+	t status --porcelain --ignored >"$W/out"
+	empty "package-deb tree" "$W/out" "it leaves something in build/linux"
+
+	version=$(cat "$BUILD/deb/obj/include/config/kernel.release")
+	name=linux-image-${version}_$VERSION-$(cut -d - -f 2 <<<"$LOCALVERSION")_amd64.deb
+	printf '%s\n' "$name" "${name/image/headers}" | sort >"$W/want"
+	{
+		(cd "$BUILD/deb" && printf '%s\n' *.deb) | sort | diff "$W/want" - || true
+		for file in "$BUILD"/deb/*.deb; do
+			dpkg-deb -x "$file" "$root"
+			dpkg-deb -c "$file" | awk '$2 != "root/root" { print $2, $6 }'
+			[ "$(dpkg-deb -f "$file" Version)" = "$VERSION-$(cut -d - -f 2 <<<"$LOCALVERSION")" ] || echo "$file: another version"
+		done
+		for file in boot/vmlinuz- boot/config- boot/System.map- lib/modules/; do
+			[ -e "$root/$file$version" ] || echo "there is no $file$version"
+		done
+		for file in Makefile Module.symvers arch/x86/Makefile include/config/auto.conf include/generated/autoconf.h \
+			include/uapi/linux/ntsync.h scripts/basic/fixdep scripts/mod/modpost tools/objtool/objtool; do
+			[ -e "$root/usr/src/linux-headers-$version/$file" ] || echo "headers: there is no $file"
+		done
+		[ "$(readlink "$root/lib/modules/$version/build")" = "/usr/src/linux-headers-$version" ] || echo "headers: no link in /lib/modules"
+		grep -qx CONFIG_NTSYNC=y "$root/boot/config-$version" || echo "the driver is not built in"
+	} >"$W/out" 2>&1
+	empty "package-deb contents" "$W/out" "contents, owners or versions"
+	external package-deb "$root/usr/src/linux-headers-$version" "$version"
+
+	"$ROOT/scripts/nspa-doctor" --help >/dev/null
+	"$ROOT/scripts/initramfs"
+	echo nspa-doctor >"$W/plan"
+	"$ROOT/scripts/vm" --kernel "$root/boot/vmlinuz-$version" --initrd "$BUILD/initramfs.cpio" --rundir "$W/run" \
+		--program "$BUILD/nspa-doctor" --plan "$W/plan" >"$OUT/package-deb-guest.log" 2>&1 </dev/null || true
+	{
+		seen deb "$W/run" "$OUT/package-deb-guest.log"
+		for name in kernel rt ntsync ntsync-aggregate; do told deb "$name" ok; done
+	} >"$W/out"
+	empty "package-deb guest" "$W/out" "what the doctor says there"
 }

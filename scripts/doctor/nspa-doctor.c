@@ -716,6 +716,38 @@ static const char *rt_groups_off(void)
 	return off;
 }
 
+/*
+ * What makes locks, allocations or every access to memory dearer, to find bugs. lockdep can be seen
+ * without the kernel's options.
+ */
+static void check_checkers(void)
+{
+	static const char *const checkers[] = {
+		"KASAN", "KCSAN", "KMSAN", "PROVE_LOCKING", "DEBUG_LOCK_ALLOC", "LOCK_STAT",
+		"DEBUG_ATOMIC_SLEEP", "DEBUG_RT_MUTEXES", "DEBUG_PREEMPT", "DEBUG_OBJECTS",
+		"DEBUG_KMEMLEAK", "SLUB_DEBUG_ON",
+	};
+	char *found = "";
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(checkers); i++) {
+		if (!strcmp(config_get(fmt("CONFIG_%s", checkers[i])), "y"))
+			append(&found, ", ", "CONFIG_%s", checkers[i]);
+	}
+	if (!*found && exists("/proc/lockdep_stats"))
+		found = "lockdep (/proc/lockdep_stats)";
+	if (*found)
+		report(WARNING, "config-checkers", found,
+		       "boot a kernel that was built without them; they are for finding bugs",
+		       "checkers slow this kernel down: %s", found);
+	else if (config_text)
+		report(OK, "config-checkers", "none", NULL,
+		       "no checkers of locks or memory slow this kernel down");
+	else
+		report(UNKNOWN, "config-checkers", NULL, NULL, "checkers of locks and memory: see "
+							       "config");
+}
+
 static void check_config(void)
 {
 	char *names[] = {
@@ -775,6 +807,7 @@ static void check_config(void)
 			       *value == 'n' ? o->why : value, o->why);
 		}
 	}
+	check_checkers();
 }
 
 /*
