@@ -821,6 +821,22 @@ static int do_call_hog(struct actor *a)
 	return ret;
 }
 
+/* The first one has a priority and something to do of its own. */
+#define wait_in_order(many, event, prio, first_fn, fn) do {		\
+	int __i;							\
+									\
+	for (__i = 0; __i < NB_WOKEN; __i++) {				\
+		struct actor *__a = &(many)[__i];			\
+									\
+		__a->id = 100 + __i;					\
+		__a->objs[0] = (event);					\
+		__a->nb_objs = 1;					\
+		ASSERT_EQ(0, actor_start(__a, self->dev, __i ? 70 : (prio))); \
+		actor_begin(__a, __i ? (fn) : (first_fn));		\
+		ASSERT_TRUE(actor_asleep(__a));				\
+	}								\
+} while (0)
+
 TEST_F_TIMEOUT(pi, waker_keeps_level, NT_TEST_TIMEOUT)
 {
 	struct actor *many = calloc(NB_WOKEN, sizeof(*many));
@@ -833,14 +849,7 @@ TEST_F_TIMEOUT(pi, waker_keeps_level, NT_TEST_TIMEOUT)
 	atomic_store(&hog_stop, 0);
 	the_hog = &self->other;
 	ASSERT_EQ(0, set_sched(tid_of(the_hog), SCHED_FIFO, 50));
-	for (i = 0; i < NB_WOKEN; i++) {
-		many[i].id = 100 + i;
-		many[i].objs[0] = event;
-		many[i].nb_objs = 1;
-		ASSERT_EQ(0, actor_start(&many[i], self->dev, 70));
-		actor_begin(&many[i], i ? do_count : do_call_hog);
-		ASSERT_TRUE(actor_asleep(&many[i]));
-	}
+	wait_in_order(many, event, 70, do_call_hog, do_count);
 	self->owner.objs[0] = event;
 	EXPECT_EQ(0, actor_do(&self->owner, do_set));
 	EXPECT_EQ(NORMAL, actor_prio(&self->owner));
@@ -896,15 +905,8 @@ TEST_F_TIMEOUT(pi, leaves_before_woken, NT_TEST_TIMEOUT)
 	roused = many;
 	comes_last = nt_create_event(self->dev, true, false);
 	ASSERT_LE(0, comes_last);
-	for (i = 0; i < NB_WOKEN; i++) {
-		many[i].id = 100 + i;
-		many[i].objs[0] = event;
-		many[i].nb_objs = 1;
-		/* The waker is as urgent as who is next, and the first one more. */
-		ASSERT_EQ(0, actor_start(&many[i], self->dev, i ? 70 : 75));
-		actor_begin(&many[i], i ? do_rise : do_rouse);
-		ASSERT_TRUE(actor_asleep(&many[i]));
-	}
+	/* The waker is as urgent as who is next, and the first one more. */
+	wait_in_order(many, event, 75, do_rouse, do_rise);
 	self->owner.objs[0] = event;
 	EXPECT_EQ(0, actor_do(&self->owner, do_set));
 	EXPECT_EQ(NB_WOKEN - NB_FIRST, actor_end(&many[0])) {
