@@ -202,17 +202,23 @@ check_apply() {
 	empty "apply quilt" "$W/out" "quilt push -a --fuzz=0"
 }
 
-declare_check mutants-doc "planted bugs apply to the tip, and docs/mutants.md lists them"
+# applies NAME FILE REVISION
+applies() {
+	rm -f "$W/index"
+	GIT_INDEX_FILE=$W/index t read-tree "$3"
+	if GIT_INDEX_FILE=$W/index t apply --cached --check "$2" >"$W/out" 2>&1; then : >"$W/out"; fi
+	empty "$1 applies" "$W/out" "it does not apply to $3"
+}
+
+declare_check mutants-doc "planted bugs and the bench's patches apply, and docs/mutants.md lists the former"
 check_mutants_doc() {
-	local file name index=$W/index
+	local file
 	have_tree
 	for file in "$ROOT"/selftests/mutants/*.patch; do
-		name=${file##*/}
-		rm -f "$index"
-		GIT_INDEX_FILE=$index t read-tree nspa-patches
-		if GIT_INDEX_FILE=$index t apply --cached --check "$file" >"$W/out" 2>&1; then : >"$W/out"; fi
-		empty "mutant $name applies" "$W/out" "it does not apply to the tip"
+		applies "mutant ${file##*/}" "$file" nspa-patches
 	done
+	applies "bench section-vm.patch" "$ROOT/selftests/bench/section-vm.patch" nspa-patches
+	applies "bench section-base.patch" "$ROOT/selftests/bench/section-base.patch" nspa-base
 	"$ROOT/scripts/mutants" --list >"$W/table"
 	diff "$W/table" <(grep '^|' "$ROOT/docs/mutants.md") >"$W/out" || true
 	empty "mutants documented" "$W/out" "docs/mutants.md is old: scripts/mutants --doc"
