@@ -27,7 +27,7 @@ check_shellcheck() {
 # Hosts that a file may name: kernel.org as the source of the base, and those in the licence texts.
 declare_check hosts "no registry, mirror or path of a machine is named"
 check_hosts() {
-	local f
+	local f before='(^|[^A-Za-z0-9._$}*/-])'
 	while read -r f; do
 		case $f in LICENSES/*) continue ;; esac
 		# In a patch only the lines that it adds are ours.
@@ -37,7 +37,7 @@ check_hosts() {
 			sed "s|^|$f: |" || true
 	done < <(repo_files) >"$W/hosts"
 	empty hosts "$W/hosts" "only kernel.org may be named"
-	repo_files | grep -vE '^LICENSES/' | xargs -d '\n' grep -IHnE -e '(^|[^A-Za-z0-9._$}*/-])/(home|root|work|Users)/[A-Za-z]' -e "${ROOT//./\\.}/" >"$W/paths" || true
+	repo_files | grep -vE '^LICENSES/' | xargs -d '\n' grep -IHnE -e "$before/(home|root|work|Users)/[A-Za-z]" -e "$before${ROOT//./\\.}/" >"$W/paths" || true
 	empty paths "$W/paths" "a path of one machine"
 }
 
