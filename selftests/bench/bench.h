@@ -250,6 +250,9 @@ static inline void set(int event)
 	change_event(event, NTSYNC_IOC_EVENT_SET);
 }
 
+/* The longest time that the driver has had an event locked: where section-LANE.patch measures that. */
+#define SECTION		"/sys/module/ntsync/parameters/section"
+
 /* The loop */
 
 enum op_sleep {

@@ -141,9 +141,6 @@ static void run_wake(void)
 	futex(&words[next_event++], FUTEX_WAKE, INT_MAX);
 }
 
-/* The longest time that the driver has had an event locked: where section-LANE.patch measures that. */
-#define SECTION		"/sys/module/ntsync/parameters/section"
-
 static void await_section(void)
 {
 	int fd;
