@@ -1016,6 +1016,22 @@ TEST_F_TIMEOUT(pi_stop, thread_exits, NT_TEST_TIMEOUT)
 	ASSERT_EQ(0, child_end(self->waiter));
 }
 
+/* Who has exited can be looked at until he is reaped. */
+TEST_F_TIMEOUT(pi_stop, not_reaped, NT_TEST_TIMEOUT)
+{
+	struct child *owner = self->owner;
+
+	acquires(owner);
+	waits(self->waiter);
+	EXPECT_EQ(FIFO(80), child_prio(owner));
+	child_begin(owner, do_exit_group);
+	ASSERT_TRUE(poll_until(child_state(owner) == 'Z'));
+	EXPECT_EQ(NORMAL, child_prio(owner));
+	nobody_inherits(_metadata, self, owner->id, owner->pid);
+	EXPECT_EQ(NORMAL, child_prio(owner));
+	ASSERT_NE(-1, child_reap(owner));
+}
+
 /* A thread that executes a program becomes the leader, whose PID it takes over. */
 TEST_F_TIMEOUT(pi_stop, thread_executes, NT_TEST_TIMEOUT)
 {
