@@ -115,6 +115,22 @@ TEST_F_TIMEOUT(pi, closed, NT_TEST_TIMEOUT)
 	EXPECT_EQ(0, actor_end(&self->waiter));
 }
 
+/* Neither does it end what is lent if nobody can release the mutex any more. */
+TEST_F_TIMEOUT(pi, closed_for_ever, NT_TEST_TIMEOUT)
+{
+	int mutex = nt_create_mutex(self->dev, 0, 0);
+
+	ASSERT_LE(0, mutex);
+	acquires(&self->owner, mutex);
+	waits_for(&self->waiter, mutex);
+	EXPECT_EQ(FIFO(80), actor_prio(&self->owner));
+	ASSERT_EQ(0, close(mutex));
+	EXPECT_EQ(FIFO(80), actor_prio(&self->owner));
+	pthread_kill(self->waiter.thread, SIGUSR1);
+	EXPECT_EQ(-EINTR, actor_end(&self->waiter));
+	EXPECT_EQ(NORMAL, actor_prio(&self->owner));
+}
+
 TEST_F_TIMEOUT(pi, waiter_killed, NT_TEST_TIMEOUT)
 {
 	int status;
