@@ -702,13 +702,16 @@ FIXTURE_VARIANT(chain) {
 #define CHAIN(_len, _arrival)						\
 	FIXTURE_VARIANT_ADD(chain, len_##_len##_##_arrival) { .len = _len, .arrival = _arrival }
 CHAIN(2, 0);
+CHAIN(2, 1);
 CHAIN(2, 2);
 CHAIN(4, 0);
 CHAIN(4, 2);
 CHAIN(4, 4);
+CHAIN(8, 0);
 CHAIN(8, 4);
 CHAIN(8, 8);
 CHAIN(12, 0);
+CHAIN(12, 6);
 CHAIN(12, 12);
 CHAIN(64, 0);
 CHAIN(64, 32);

@@ -36,15 +36,24 @@
 /*
  * A program that is executed by a test only has to stay until it is killed. Once
  * SIGUSR1 came (blocked by who executes it) it drops the user it was started by.
+ * The kernel executes one, too, with arguments: it says in a file who it is.
  */
-static __attribute__((constructor)) void hold(void)
+static __attribute__((constructor)) void hold(int argc, char **argv)
 {
+	bool by_kernel = argc == 3 && !strcmp(argv[1], HOLD_NAME);
 	uid_t uid = geteuid();
 	sigset_t set;
-	int sig;
+	char pid[16];
+	int sig, fd;
 
-	if (!getenv(HOLD_VAR))
+	if (by_kernel) {
+		fd = open(argv[2], O_WRONLY | O_CREAT, 0600);
+		snprintf(pid, sizeof(pid), "%d\n", getpid());
+		if (fd < 0 || write(fd, pid, strlen(pid)) < 0)
+			_exit(1);
+	} else if (!getenv(HOLD_VAR)) {
 		return;
+	}
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
 	for (;;) {
@@ -333,6 +342,7 @@ FIXTURE(pi_stop) {
 	struct child *thread;	/* not started */
 	char tmp[64];		/* directory, or empty; so below */
 	char core_pattern[256];	/* what it was */
+	pid_t helper;		/* started by the kernel */
 	char mnt[80];		/* what we mounted */
 	char root[256];		/* of cgroups */
 	char cgroup[300];
@@ -397,6 +407,8 @@ FIXTURE_TEARDOWN(pi_stop)
 	if (self->core_pattern[0]) {
 		EXPECT_TRUE(nt_write_file(CORE_PATTERN, self->core_pattern));
 	}
+	if (self->helper)
+		kill(self->helper, SIGKILL);
 	if (self->cgroup[0])
 		write_in(self->cgroup, "cgroup.freeze", "0");
 	for (i = 0; i < NB_CHILDREN; i++) {
@@ -754,6 +766,17 @@ static void nobody_inherits(struct __test_metadata *_metadata, FIXTURE_DATA(pi_s
 	check_mutex(self->mutex, 0, 0);
 }
 
+static const char *set_core_pattern(FIXTURE_DATA(pi_stop) *self, const char *pattern)
+{
+	if (!nt_read_file(CORE_PATTERN, self->core_pattern, sizeof(self->core_pattern)))
+		return "no " CORE_PATTERN;
+	if (!nt_write_file(CORE_PATTERN, pattern)) {
+		self->core_pattern[0] = 0;
+		return CORE_PATTERN " is not writable";
+	}
+	return NULL;
+}
+
 /* The owner is the one that dumps core, or another thread of the same process. */
 static void dumps_core(struct __test_metadata *_metadata, FIXTURE_DATA(pi_stop) *self,
 		       int sig, bool is_thread)
@@ -763,15 +786,11 @@ static void dumps_core(struct __test_metadata *_metadata, FIXTURE_DATA(pi_stop) 
 	char pattern[80];
 	int status;
 
+	snprintf(pattern, sizeof(pattern), "%s/core", self->tmp);
+	if (!reason)
+		reason = set_core_pattern(self, pattern);
 	if (reason)
 		SKIP(return, "%s", reason);
-	if (!nt_read_file(CORE_PATTERN, self->core_pattern, sizeof(self->core_pattern)))
-		SKIP(return, "no " CORE_PATTERN);
-	snprintf(pattern, sizeof(pattern), "%s/core", self->tmp);
-	if (!nt_write_file(CORE_PATTERN, pattern)) {
-		self->core_pattern[0] = 0;
-		SKIP(return, CORE_PATTERN " is not writable");
-	}
 
 	owner->sig = sig;
 	if (is_thread) {
@@ -820,6 +839,87 @@ TEST_F_TIMEOUT(pi_stop, core_abort_thread, NT_TEST_TIMEOUT)
 TEST_F_TIMEOUT(pi_stop, core_segv_thread, NT_TEST_TIMEOUT)
 {
 	dumps_core(_metadata, self, SIGSEGV, true);
+}
+
+static bool copy_self(const char *to)
+{
+	int in = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+	ssize_t len = -1;
+	char buf[4096];
+
+	while (in >= 0 && out >= 0 && (len = read(in, buf, sizeof(buf))) > 0)
+		if (write(out, buf, len) != len)
+			break;
+	close(in);
+	close(out);
+	return !len;
+}
+
+static pid_t helper_of(const char *path)
+{
+	char buf[16];
+
+	return nt_read_file(path, buf, sizeof(buf)) && strchr(buf, '\n') ? atoi(buf) : 0;
+}
+
+/* The dump goes to a program that does not read it: until that ends it is an owner as others. */
+static void dump_takes_long(struct __test_metadata *_metadata, FIXTURE_DATA(pi_stop) *self,
+			    bool is_thread)
+{
+	struct child *owner = self->owner, *waiter = self->waiter, *other = self->other;
+	const char *reason = make_tmp(self);
+	char program[80], pid[80], pattern[200];
+	int status;
+
+	snprintf(program, sizeof(program), "%s/hold", self->tmp);
+	snprintf(pid, sizeof(pid), "%s/pid", self->tmp);
+	snprintf(pattern, sizeof(pattern), "|%s " HOLD_NAME " %s", program, pid);
+	if (!reason)
+		reason = set_core_pattern(self, pattern);
+	if (reason)
+		SKIP(return, "%s", reason);
+	ASSERT_TRUE(copy_self(program));
+
+	owner->sig = SIGABRT;
+	if (is_thread) {
+		ASSERT_EQ(0, thread_start(owner, self->thread));
+		owner = self->thread;
+	}
+	acquires(owner);
+	waits(waiter);
+	EXPECT_EQ(FIFO(80), child_prio(owner));
+	child_begin(self->owner, do_die);
+	ASSERT_TRUE(poll_until((self->helper = helper_of(pid))));
+
+	EXPECT_EQ(FIFO(80), child_prio(owner));
+	waits(other);
+	EXPECT_EQ(FIFO(85), child_prio(owner));
+	check_mutex(self->mutex, owner->id, 1);
+	EXPECT_FALSE(child_done(waiter));
+
+	kill(self->helper, SIGKILL);
+	self->helper = 0;
+	status = child_reap(self->owner);
+	ASSERT_NE(-1, status);
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_EQ(SIGABRT, WTERMSIG(status));
+	EXPECT_FALSE(child_done(waiter));
+	EXPECT_FALSE(child_done(other));
+	EXPECT_EQ(0, nt_kill_mutex(self->mutex, owner->id));
+	ASSERT_EQ(-EOWNERDEAD, child_end(other));
+	releases(other);
+	ASSERT_EQ(0, child_end(waiter));
+}
+
+TEST_F_TIMEOUT(pi_stop, core_not_read, NT_TEST_TIMEOUT)
+{
+	dump_takes_long(_metadata, self, false);
+}
+
+TEST_F_TIMEOUT(pi_stop, core_not_read_thread, NT_TEST_TIMEOUT)
+{
+	dump_takes_long(_metadata, self, true);
 }
 
 /*
@@ -875,21 +975,6 @@ TEST_F_TIMEOUT(pi_stop, throttled, NT_TEST_TIMEOUT)
 	EXPECT_EQ(NORMAL, child_prio(owner));
 	EXPECT_EQ(FIFO(80), child_prio(waiter));
 	check_mutex(self->mutex, 0, 0);
-}
-
-static bool copy_self(const char *to)
-{
-	int in = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-	int out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
-	ssize_t len = -1;
-	char buf[4096];
-
-	while (in >= 0 && out >= 0 && (len = read(in, buf, sizeof(buf))) > 0)
-		if (write(out, buf, len) != len)
-			break;
-	close(in);
-	close(out);
-	return !len;
 }
 
 static int try_set_task(int mutex, pid_t pid)

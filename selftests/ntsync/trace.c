@@ -162,6 +162,75 @@ TEST_F_TIMEOUT(trace, boost, NT_TEST_TIMEOUT)
 	EXPECT_FALSE(next_is(&pos, 0, ""));
 }
 
+/* The owner exits: that ends what is lent, and the owner's id stays. */
+TEST_F_TIMEOUT(trace, owner_exits, NT_TEST_TIMEOUT)
+{
+	pid_t owner = atomic_load(&self->owner.tid), waiter = atomic_load(&self->waiter.tid);
+	char want[256], *pos = self->text;
+	unsigned int obj;
+
+	acquires(&self->owner, self->mutex[0]);
+	waits_for(&self->waiter, self->mutex[0]);
+	actor_stop(&self->owner);
+	pthread_kill(self->waiter.thread, SIGUSR1);
+	ASSERT_EQ(-EINTR, actor_end(&self->waiter));
+	ASSERT_TRUE(nt_write_file(EVENTS "/enable", "0"));
+
+	ASSERT_TRUE(read_trace(self->text));
+	obj = first_number(self->text, "ntsync_boost: obj=");
+	EXPECT_NE(0U, obj);
+	NEXT(waiter, "ntsync_boost: obj=%u cause=wait donor=%d owner=%d lent=19 prio=19",
+	     obj, waiter, owner);
+	NEXT(waiter, "ntsync_wait_begin: owner=22 any prio=19 objs={0x%x}", obj);
+	NEXT(owner, "ntsync_boost_end: obj=%u cause=gone owner=%d prio=120", obj, owner);
+	/* -ERESTARTSYS, which nobody sees elsewhere */
+	NEXT(waiter, "ntsync_wait_end: owner=22 ret=-512 index=-1");
+	EXPECT_FALSE(next_is(&pos, 0, ""));
+}
+
+/*
+ * Two that wait for each other, and somebody who joins them and leaves. At that point the first one
+ * still has it from the second, which has it from the first: that one is held back.
+ */
+TEST_F_TIMEOUT(trace, deadlock, NT_TEST_TIMEOUT)
+{
+	pid_t owner = atomic_load(&self->owner.tid), waiter = atomic_load(&self->waiter.tid);
+	struct actor other = { .id = 33, .timeout = NO_TIMEOUT };
+	char want[256], *pos = self->text;
+	unsigned int obj, obj2;
+	pid_t second;
+
+	ASSERT_EQ(0, actor_start(&other, self->dev, 0));
+	self->owner.timeout = NO_TIMEOUT;
+	acquires(&self->owner, self->mutex[0]);
+	acquires(&other, self->mutex[1]);
+	waits_for(&self->owner, self->mutex[1]);
+	waits_for(&other, self->mutex[0]);
+	waits_for(&self->waiter, self->mutex[0]);
+	pthread_kill(self->waiter.thread, SIGUSR1);
+	ASSERT_EQ(-EINTR, actor_end(&self->waiter));
+	ASSERT_TRUE(nt_write_file(EVENTS "/enable", "0"));
+
+	ASSERT_TRUE(read_trace(self->text));
+	second = atomic_load(&other.tid);
+	obj = first_number(self->text, "ntsync_boost: obj=");
+	EXPECT_NE(0U, obj);
+	obj2 = obj + 1;
+	NEXT(owner, "ntsync_wait_begin: owner=11 any prio=120 objs={0x%x}", obj2);
+	NEXT(second, "ntsync_wait_begin: owner=33 any prio=120 objs={0x%x}", obj);
+	NEXT(waiter, "ntsync_boost: obj=%u cause=wait donor=%d owner=%d lent=19 prio=19",
+	     obj, waiter, owner);
+	NEXT(waiter, "ntsync_wait_begin: owner=22 any prio=19 objs={0x%x}", obj);
+	NEXT(waiter, "ntsync_boost: obj=%u cause=prio donor=%d owner=%d lent=19 prio=19",
+	     obj2, owner, second);
+	NEXT(waiter, "ntsync_boost: obj=%u cause=leave donor=%d owner=%d lent=19 prio=19",
+	     obj, second, owner);
+	NEXT(waiter, "ntsync_boost_end: obj=%u cause=cycle owner=%d prio=120", obj, owner);
+	NEXT(waiter, "ntsync_boost_end: obj=%u cause=prio owner=%d prio=120", obj2, second);
+	NEXT(waiter, "ntsync_wait_end: owner=22 ret=-512 index=-1");
+	EXPECT_FALSE(next_is(&pos, 0, ""));
+}
+
 /* A request to a receiver that sleeps, which is lent what it has, twice. */
 TEST_F_TIMEOUT(trace, request, NT_TEST_TIMEOUT)
 {
