@@ -18,14 +18,18 @@ help: ## this list
 	@echo
 	@echo "Variables: LANE=$$(scripts/kernel --known | paste -sd '|') CPUS=2 TEST=name QUICK=1 INIT=/static/binary"
 	@echo "  ICOUNT=1 DRYRUN=1 LINUX_TARBALL=/path RT_PATCH=/path|none FORCE=1"
+	@echo "  boot: REPEAT=20 LIMIT=seconds ARGS=\"...\" APPEND=\"kernel parameters\" ACCEL=tcg|kvm"
+	@echo "  kernel: LLVM=1 KCONFIG_EXTRA=/fragment   selftests: COMPILER=clang"
+	@echo "  bench: BASELINE=/old.json NATIVE=1       rebase: VERSION=6.19.y"
+	@echo "The scripts of the same names explain theirs: scripts/boot --help"
 
 .PHONY: deps
 deps: ## install what is missing (apt or pacman)
 	@scripts/deps check
 
 # Silent if nothing is missing.
-.PHONY: deps-tree deps-kernel deps-boot deps-install deps-deb deps-check
-deps-tree deps-kernel deps-boot deps-install deps-deb deps-check:
+.PHONY: deps-tree deps-kernel deps-boot deps-install deps-deb deps-check deps-check-all
+deps-tree deps-kernel deps-boot deps-install deps-deb deps-check deps-check-all:
 	@scripts/deps --quiet $(@:deps-%=%)
 
 .PHONY: fetch
@@ -69,7 +73,7 @@ check: deps-check fetch ## everything that CI runs
 	@scripts/check
 
 .PHONY: check-all
-check-all: deps-check fetch ## check, each prefix of the series, cross builds, more runs
+check-all: deps-check-all fetch ## check, each prefix of the series, cross builds, more runs
 	@scripts/check --all
 
 .PHONY: mutants

@@ -107,6 +107,52 @@ check_cross_arm64() {
 	cross arm64 aarch64-linux-gnu-gcc CROSS_COMPILE=aarch64-linux-gnu-
 }
 
+declare_check programs-clang "test programs: clang builds all of them, 64 and 32 bit, without a warning" all
+check_programs_clang() {
+	have_tree
+	if ! step "programs-clang" "$OUT/programs-clang.log" env COMPILER=clang "$ROOT/scripts/selftests"; then
+		not_ok programs-clang "they do not build" "$BUILD/tests.log"
+	else
+		grep -E '(warning|error):' "$BUILD/tests.log" >"$W/out" || true
+		empty programs-clang "$W/out" "clang complains"
+	fi
+	# The others want those of gcc.
+	rm -f "$HAVE/tests"
+	have_tests || not_ok programs-clang "gcc does not build them any more"
+}
+
+declare_check run-tests "the kernel's own way: make -C tools/testing/selftests TARGETS=drivers/ntsync run_tests" all
+check_run_tests() {
+	local name line
+	have_tests || { not_ok run-tests "the test programs do not build"; return; }
+	mkdir "$W/out"
+	step "run-tests" "$OUT/run-tests.log" make -C "$TREE/tools/testing/selftests" TARGETS=drivers/ntsync "O=$W/out" \
+		"KHDR_INCLUDES=-isystem $BUILD/headers/usr/include" run_tests || true
+	for name in $("$ROOT/scripts/selftests" --list | grep -v -- '-32$'); do
+		line=$(grep -E "^(not )?ok [0-9]+ selftests: drivers/ntsync: $name( |$)" "$OUT/run-tests.log" | head -n 1)
+		case $line in
+		ok*) ok "run-tests $name" ;;
+		not*)
+			# Bugs of upstream, in the kernel of this machine.
+			if [ ! -e /dev/ntsync ] && grep -qE "^$name:.*[[:space:]]09[0-9]+[[:space:]]+fail" "$ROOT/selftests/expect.conf"; then
+				skip "run-tests $name" "this machine's kernel has a bug that it is for"
+			else
+				not_ok "run-tests $name" "$line"
+			fi
+			;;
+		*) not_ok "run-tests $name" "it was not run" <(tail -n 20 "$OUT/run-tests.log") ;;
+		esac
+	done
+}
+
+declare_check runner-guest "the QEMU runner on guests that panic, hang and so on" all
+check_runner_guest() {
+	local status=0
+	have_kernel vm || { not_ok runner-guest "lane vm does not build"; return; }
+	"$ROOT/scripts/tests/run" --guest >"$OUT/runner-guest.log" 2>&1 || status=$?
+	relay runner-guest "$OUT/runner-guest.log" "$status"
+}
+
 declare_check lane-vm-clang "kselftests: lane vm built with clang" all
 check_lane_vm_clang() {
 	local llvm dir=$BUILD/runs/vm-llvm/latest status=0

@@ -114,3 +114,73 @@ check_input() {
 	refuses "option that Kconfig drops" 1 "CONFIG_NO_SUCH_OPTION" "extra.config" -- \
 		env "KCONFIG_EXTRA=$W/extra.config" "$c/scripts/kernel" --config-only vm
 }
+
+# fetches NAME TEXT -- [VARIABLE=VALUE...]: scripts/fetch of $W/copy succeeds, says TEXT and leaves the file as it is
+# at its source, and no part of it.
+fetches() {
+	local name="downloads $1" text=$2 status=0 dl=$W/cache/linux-nspa/dl
+	shift 3
+	env -u LINUX_TARBALL RT_PATCH=none "XDG_CACHE_HOME=$W/cache" "$@" "$W/copy/scripts/fetch" >"$W/out" 2>&1 </dev/null ||
+		status=$?
+	if [ "$status" -ne 0 ]; then
+		not_ok "$name" "ended with status $status" "$W/out"
+	elif ! grep -qF -e "$text" "$W/out"; then
+		not_ok "$name" "does not say '$text'" "$W/out"
+	elif ! cmp -s "$W/source/small.tar.xz" "$dl/small.tar.xz" || [ -e "$dl/small.tar.xz.part" ]; then
+		not_ok "$name" "what is in the cache is not what was to be fetched"
+	else
+		ok "$name"
+	fi
+	rm -rf "$dl"
+	mkdir -p "$dl"
+}
+
+declare_check downloads "fetch: from the start, the rest of a file, something else's beginning, by a proxy"
+check_downloads() {
+	local c=$W/copy dl=$W/cache/linux-nspa/dl sum port server file
+	copy_repo "$c"
+	mkdir -p "$W/source" "$dl"
+	file=$W/source/small.tar.xz
+	head -c 1000000 /dev/urandom >"$file"
+	sum=$(sha256sum "$file" | cut -d ' ' -f 1)
+	# comes_from URL: where the copy finds it
+	comes_from() {
+		sed -i -e "s|^TARBALL_URL=.*|TARBALL_URL=$1|" -e "s|^TARBALL_SHA256=.*|TARBALL_SHA256=$sum|" "$c/scripts/base.conf"
+	}
+
+	comes_from "file://$file"
+	fetches "from the start" "downloading file://$file" --
+	head -c 300000 "$file" >"$dl/small.tar.xz.part"
+	fetches "the rest" "(resumed)" --
+	cp "$file" "$dl/small.tar.xz.part"
+	fetches "nothing is missing" "(resumed)" --
+	head -c 300000 /dev/urandom >"$dl/small.tar.xz.part"
+	fetches "the rest of another file" "(resumed)" --
+
+	# A server that cannot resume; as a proxy it is asked for whole addresses, which are paths there.
+	mkdir -p "$W/served/http:/source.invalid"
+	cp "$file" "$W/served/"
+	cp "$file" "$W/served/http:/source.invalid/"
+	python3 -u -c '
+import functools, http.server, sys
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])
+server = http.server.HTTPServer(("127.0.0.1", 0), handler)
+print(server.server_port)
+server.serve_forever()' "$W/served" >"$W/port" 2>"$W/log" &
+	server=$!
+	# shellcheck disable=SC2064 # now; and each check is a shell of its own
+	trap "kill $server" EXIT
+	for ((port = 0; port < 100; port++)); do
+		[ ! -s "$W/port" ] || break
+		sleep 0.1
+	done
+	port=$(cat "$W/port")
+	comes_from "http://127.0.0.1:$port/small.tar.xz"
+	fetches "by HTTP" "downloading" -- no_proxy='*'
+	head -c 300000 "$file" >"$dl/small.tar.xz.part"
+	fetches "from a server that does not resume" "(resumed)" -- no_proxy='*'
+	comes_from "http://source.invalid/small.tar.xz"
+	fetches "by a proxy" "downloading" -- "http_proxy=http://127.0.0.1:$port" no_proxy=
+	grep -q 'GET http://source.invalid/small.tar.xz' "$W/log" ||
+		not_ok "downloads by a proxy" "the proxy was not asked" "$W/log"
+}
