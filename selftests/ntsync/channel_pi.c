@@ -1677,4 +1677,93 @@ TEST_F_TIMEOUT(channel_pi, many_busy, NT_TEST_TIMEOUT)
 	free(s);
 }
 
+/*
+ * A sender that owns what its receiver waits for: a deadlock by way of a request, which somebody
+ * joins and leaves; with the request taken, and with one that no receiver can take yet.
+ */
+TEST_F_TIMEOUT(channel_pi, deadlock, NT_TEST_TIMEOUT)
+{
+	struct peer *r = &self->r[0], *s = &self->s[0], *other = &self->s[1], *t = &self->t;
+	int pending;
+
+	for (pending = 0; pending < 2; pending++) {
+		s->a.objs[0] = self->mutex;
+		s->a.nb_objs = 1;
+		ASSERT_EQ(0, set_own(s, 0));
+		ASSERT_EQ(0, actor_do(&s->a, do_wait));
+		if (pending) {
+			gets_busy(r, self->ch[0], other);
+			sends(s, self->ch[0], 0);
+		} else {
+			receives(r, self->ch[0]);
+			sends(s, self->ch[0], 0);
+			gets(r, s);
+		}
+		waits_for(&r->a, self->mutex);
+		lent_nothing(s);
+		lent_nothing(r);
+
+		ASSERT_EQ(0, set_own(t, 70));
+		waits_for(&t->a, self->mutex);
+		lent(s, 70);
+		lent(r, 70);
+		ASSERT_EQ(0, set_own(t, 30));
+		lent(s, 30);
+		lent(r, 30);
+		interrupt(t);
+		lent_nothing(s);
+		lent_nothing(r);
+
+		/* A member has something itself, and has it no more. */
+		ASSERT_EQ(0, set_own(s, 40));
+		lent(r, 40);
+		lent(s, 40);
+		ASSERT_EQ(0, set_own(s, 0));
+		lent_nothing(s);
+		lent_nothing(r);
+		ASSERT_EQ(0, set_own(r, 45));
+		lent(s, 45);
+		ASSERT_EQ(0, set_own(r, 0));
+		lent_nothing(s);
+		lent_nothing(r);
+
+		/* It is undone where the receiver gives up. */
+		interrupt(r);
+		if (pending) {
+			replies(r, self->ch[0]);
+			sent(other);
+			takes(r, self->ch[0], s);
+		}
+		replies(r, self->ch[0]);
+		sent(s);
+		s->a.objs[0] = self->mutex;
+		ASSERT_EQ(0, actor_do(&s->a, do_unlock));
+	}
+}
+
+/* A busy receiver sends to its own channel, of which it is the only one: never its own donor. */
+TEST_F_TIMEOUT(channel_pi, sends_to_itself, NT_TEST_TIMEOUT)
+{
+	struct peer *r = &self->r[0], *s = &self->s[0], *high = &self->s[1];
+
+	gets_busy(r, self->ch[0], s);
+	r->a.objs[0] = self->ch[0];
+	r->send.policy = r->send.prio = 0;
+	actor_begin(&r->a, do_send);
+	ASSERT_TRUE(actor_asleep(&r->a));
+	lent_nothing(r);
+	ASSERT_EQ(0, set_own(r, 40));
+	lent(r, 40);
+	ASSERT_EQ(0, set_own(r, 0));
+	EXPECT_EQ(NORMAL, prio_of(r));
+	sends(high, self->ch[0], 60);
+	lent(r, 60);
+	interrupt(high);
+	EXPECT_EQ(NORMAL, prio_of(r));
+	interrupt(r);
+	EXPECT_EQ(NORMAL, prio_of(r));
+	replies(r, self->ch[0]);
+	sent(s);
+}
+
 TEST_HARNESS_MAIN

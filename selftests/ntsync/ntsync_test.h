@@ -212,26 +212,30 @@ static inline bool nt_await(atomic_uint *word, unsigned int val)
 	return true;
 }
 
-/* The CPUs this process may use, and the n-th of them (counted modulo). */
+/*
+ * The CPUs this program may use, and the n-th of them (counted modulo); to pin a thread
+ * changes neither.
+ */
+static cpu_set_t nt_cpus;
+
+static __attribute__((constructor)) void nt_look_at_cpus(void)
+{
+	if (sched_getaffinity(0, sizeof(nt_cpus), &nt_cpus))
+		CPU_SET(0, &nt_cpus);
+}
+
 static inline int nt_cpu_count(void)
 {
-	cpu_set_t set;
-
-	if (sched_getaffinity(getpid(), sizeof(set), &set))
-		return 1;
-	return CPU_COUNT(&set);
+	return CPU_COUNT(&nt_cpus);
 }
 
 static inline int nt_cpu(int n)
 {
-	cpu_set_t set;
 	int cpu;
 
-	if (sched_getaffinity(getpid(), sizeof(set), &set))
-		return -1;
-	n %= CPU_COUNT(&set);
+	n %= CPU_COUNT(&nt_cpus);
 	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
-		if (CPU_ISSET(cpu, &set) && !n--)
+		if (CPU_ISSET(cpu, &nt_cpus) && !n--)
 			return cpu;
 	return -1;
 }

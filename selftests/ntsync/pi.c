@@ -145,6 +145,7 @@ TEST_F_TIMEOUT(pi, waiter_killed, NT_TEST_TIMEOUT)
 			.timeout = UINT64_MAX,
 		};
 
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		_exit(set_sched(0, SCHED_FIFO, 70) ? 1 : nt_wait(&wait));
 	}
 	for (status = 0; status < 5000 && actor_prio(&self->owner) != FIFO(70); status++)
@@ -513,6 +514,7 @@ TEST_F_TIMEOUT(pi, owner_executes, NT_TEST_TIMEOUT)
 			.dev = self->dev, .objs = &self->mutex, .count = 1, .owner = 9,
 		};
 
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		set_sched(0, SCHED_OTHER, 0);
 		if (nt_wait(&wait) || read(go[0], comm, 1) != 1)
 			_exit(1);
@@ -562,6 +564,7 @@ TEST_F_TIMEOUT(pi, owner_killed, NT_TEST_TIMEOUT)
 			.dev = self->dev, .objs = &self->mutex, .count = 1, .owner = 9,
 		};
 
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		set_sched(0, SCHED_OTHER, 0);
 		nt_wait(&wait);
 		for (;;)
@@ -692,6 +695,7 @@ FIXTURE(chain) {
 	int mutex[MAX_CHAIN];
 	struct actor *node;	/* owns mutex[i] and waits for mutex[i - 1] */
 	struct actor waiter;	/* waits for the last one */
+	char depth[32];		/* the limit as it was */
 };
 
 FIXTURE_VARIANT(chain) {
@@ -722,6 +726,7 @@ FIXTURE_SETUP(chain)
 	unsigned int i;
 
 	begin_pi(self->dev);
+	ASSERT_TRUE(nt_read_file(MAX_DEPTH, self->depth, sizeof(self->depth)));
 	for (i = 0; i < variant->len; i++) {
 		self->mutex[i] = nt_create_mutex(self->dev, 0, 0);
 		ASSERT_LE(0, self->mutex[i]);
@@ -742,6 +747,7 @@ FIXTURE_SETUP(chain)
 
 FIXTURE_TEARDOWN(chain)
 {
+	nt_write_file(MAX_DEPTH, self->depth);
 	close(self->dev);
 }
 
@@ -770,14 +776,12 @@ TEST_F_TIMEOUT(chain, boost, NT_TEST_TIMEOUT)
 TEST_F_TIMEOUT(chain, limited, NT_TEST_TIMEOUT)
 {
 	unsigned int i, boosted = 0, len = variant->len;
-	char before[32];
 
-	ASSERT_TRUE(nt_read_file(MAX_DEPTH, before, sizeof(before)));
 	for (i = 1; i < len; i++)
 		waits_for(&self->node[i], self->mutex[i - 1]);
 	ASSERT_TRUE(nt_write_file(MAX_DEPTH, "16"));
 	waits_for(&self->waiter, self->mutex[len - 1]);
-	ASSERT_TRUE(nt_write_file(MAX_DEPTH, before));
+	ASSERT_TRUE(nt_write_file(MAX_DEPTH, self->depth));
 
 	for (i = len; i && actor_prio(&self->node[i - 1]) == FIFO(80); i--)
 		boosted++;
@@ -789,7 +793,7 @@ TEST_F_TIMEOUT(chain, limited, NT_TEST_TIMEOUT)
 	ASSERT_TRUE(nt_write_file(MAX_DEPTH, "2"));
 	pthread_kill(self->waiter.thread, SIGUSR1);
 	EXPECT_EQ(-EINTR, actor_end(&self->waiter));
-	ASSERT_TRUE(nt_write_file(MAX_DEPTH, before));
+	ASSERT_TRUE(nt_write_file(MAX_DEPTH, self->depth));
 	for (i = 0; i < len; i++)
 		EXPECT_EQ(NORMAL, actor_prio(&self->node[i]));
 }

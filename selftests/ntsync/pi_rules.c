@@ -4,8 +4,8 @@
  * futexes would refuse, owners in the middle that go away, waits that are over and have
  * not left the queue, the order of deadlines, and locks inside the kernel.
  *
- * Everything runs on one CPU below the controlling thread. Evidence is the effective
- * priority and the order of events.
+ * Everything runs on the CPU of the controlling thread and below it, but for who has or
+ * inherits a deadline. Evidence is the effective priority and the order of events.
  */
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -118,11 +118,20 @@ TEST_F_TIMEOUT(rules, signal_before_release, NT_TEST_TIMEOUT)
 TEST_F_TIMEOUT(rules, timeout_before_release, NT_TEST_TIMEOUT)
 {
 	struct actor *owner = &self->owner[0], *waiter = &self->waiter[0];
-	__u64 bound;
+	__u64 bound, span;
 
 	acquires(owner, self->mutex[0]);
-	waiter->timeout = nt_now(CLOCK_MONOTONIC) + NT_NSEC_PER_SEC / 2;
-	waits_for(waiter, self->mutex[0]);
+	/* On a slow machine it may be over before it is asleep; then once more, with more. */
+	waiter->objs[0] = self->mutex[0];
+	waiter->nb_objs = 1;
+	for (span = NT_NSEC_PER_SEC / 4; ; span *= 2) {
+		ASSERT_GT(16 * NT_NSEC_PER_SEC, span);
+		waiter->timeout = nt_now(CLOCK_MONOTONIC) + span;
+		actor_begin(waiter, do_wait);
+		if (actor_asleep(waiter))
+			break;
+		ASSERT_EQ(-ETIMEDOUT, actor_end(waiter));
+	}
 	bound = nt_bound();
 	while (!has_state(waiter, 'R') && nt_now(CLOCK_MONOTONIC) < bound)
 		;
@@ -160,24 +169,41 @@ TEST_F_TIMEOUT(rules, nice_of_the_owner, NT_TEST_TIMEOUT)
 	EXPECT_EQ(0, actor_end(waiter));
 }
 
+static int do_normal(struct actor *a)
+{
+	(void)a;
+	return set_sched(0, SCHED_OTHER, 0);
+}
+
 /* What sched_getattr() says of an owner is what it is itself, whoever waits. */
 TEST_F_TIMEOUT(rules, attributes_as_set, NT_TEST_TIMEOUT)
 {
 	struct actor *owner = &self->owner[0], *waiter = &self->waiter[0];
 	struct nt_sched_attr before, during;
-	int round;
+	int round, own = NORMAL + 3;
 
 	ASSERT_EQ(0, unpin(tid_of(owner)));
 	ASSERT_EQ(0, unpin(tid_of(waiter)));
 	ASSERT_EQ(0, setpriority(PRIO_PROCESS, tid_of(owner), 3));
 	acquires(owner, self->mutex[0]);
-	memset(&before, 0, sizeof(before));
-	ASSERT_EQ(0, syscall(SYS_sched_getattr, tid_of(owner), &before, sizeof(before), 0));
-	EXPECT_EQ(SCHED_OTHER, before.policy);
-	EXPECT_EQ(3, before.nice);
-	for (round = 0; round < 2; round++) {
-		if (round)
+	/* A normal owner and a FIFO waiter, one with a deadline, and both with one. */
+	for (round = 0; round < 3; round++) {
+		if (round == 1)
 			ASSERT_EQ(0, set_period(tid_of(waiter), NT_NSEC_PER_SEC / 10));
+		if (round == 2) {
+			ASSERT_EQ(0, set_period(tid_of(owner), 4 * NT_NSEC_PER_SEC));
+			own = DEADLINE;
+		}
+		memset(&before, 0, sizeof(before));
+		ASSERT_EQ(0, syscall(SYS_sched_getattr, tid_of(owner), &before,
+				     sizeof(before), 0));
+		if (round == 2) {
+			EXPECT_EQ((__u32)SCHED_DEADLINE, before.policy);
+			EXPECT_EQ(4 * NT_NSEC_PER_SEC, before.period);
+		} else {
+			EXPECT_EQ((__u32)SCHED_OTHER, before.policy);
+			EXPECT_EQ(3, before.nice);
+		}
 		waits_for(waiter, self->mutex[0]);
 		EXPECT_EQ(round ? DEADLINE : FIFO(80), actor_prio(owner));
 		memset(&during, 0, sizeof(during));
@@ -185,8 +211,10 @@ TEST_F_TIMEOUT(rules, attributes_as_set, NT_TEST_TIMEOUT)
 				     sizeof(during), 0));
 		EXPECT_EQ(0, memcmp(&before, &during, sizeof(before)));
 		leaves(waiter);
-		EXPECT_EQ(NORMAL + 3, actor_prio(owner));
+		EXPECT_EQ(own, actor_prio(owner));
 	}
+	/* By itself: asleep it would leave its bandwidth behind. */
+	ASSERT_EQ(0, actor_do(owner, do_normal));
 }
 
 /* A child is born without what its parent has from others, deadlines included. */
@@ -227,7 +255,7 @@ TEST_F_TIMEOUT(rules, fork_with_a_deadline, NT_TEST_TIMEOUT)
 	EXPECT_EQ(0, actor_end(waiter));
 }
 
-/* An owner that runs, elsewhere if it can, has the priority at once, and loses it at once. */
+/* An owner that runs, on another CPU if there is one, has what it is lent as long as it is. */
 static atomic_uint spin;
 
 static int do_spin(struct actor *a)
@@ -264,12 +292,11 @@ TEST_F_TIMEOUT(rules, owner_runs, NT_TEST_TIMEOUT)
 	ASSERT_EQ(0, nt_unlock_mutex(self->mutex[0], owner->id, NULL));
 	EXPECT_EQ(NORMAL, actor_prio(owner));
 	EXPECT_EQ(0, actor_end(waiter));
-	EXPECT_TRUE(has_state(owner, 'R'));
 	atomic_store(&spin, 0);
 	EXPECT_EQ(0, actor_end(owner));
 }
 
-/* Neither does a wait need the descriptor of the device. */
+/* A wait does not need the descriptor of the device. */
 TEST_F_TIMEOUT(rules, device_closed, NT_TEST_TIMEOUT)
 {
 	struct actor *owner = &self->owner[0], *waiter = &self->waiter[0];
@@ -307,13 +334,20 @@ static bool become(uid_t uid, bool nice)
 	       !syscall(SYS_capset, &head, data);
 }
 
-static int set_task_as(uid_t uid, bool nice, int mutex, pid_t tid)
+enum right { NONE, NICE, ONLY_IN_NAMESPACE };
+
+static int set_task_as(uid_t uid, enum right right, int mutex, pid_t tid)
 {
 	pid_t child = fork();
 	int status;
 
-	if (!child)
-		_exit(become(uid, nice) ? -nt_set_task(mutex, tid, 0) : 255);
+	if (!child) {
+		if (!become(uid, right == NICE))
+			_exit(255);
+		if (right == ONLY_IN_NAMESPACE && unshare(CLONE_NEWUSER))
+			_exit(254);
+		_exit(-nt_set_task(mutex, tid, 0));
+	}
 	if (child < 0 || nt_waitpid(child, &status, 0) != child || !WIFEXITED(status))
 		return -ECHILD;
 	return -WEXITSTATUS(status);
@@ -331,25 +365,28 @@ TEST_F_TIMEOUT(rules, who_names_an_owner, NT_TEST_TIMEOUT)
 	ASSERT_LE(0, mutex);
 	waits_for(waiter, mutex);
 
-	EXPECT_EQ(-EPERM, set_task_as(NOBODY, false, mutex, tid_of(owner)));
+	EXPECT_EQ(-EPERM, set_task_as(NOBODY, NONE, mutex, tid_of(owner)));
 	EXPECT_EQ(NORMAL, actor_prio(owner));
-	EXPECT_EQ(0, set_task_as(NOBODY, true, mutex, tid_of(owner)));
+	EXPECT_EQ(-EPERM, set_task_as(NOBODY, ONLY_IN_NAMESPACE, mutex, tid_of(owner)));
+	EXPECT_EQ(NORMAL, actor_prio(owner));
+	EXPECT_EQ(0, set_task_as(NOBODY, NICE, mutex, tid_of(owner)));
 	EXPECT_EQ(FIFO(80), actor_prio(owner));
 
 	other = fork();
 	ASSERT_LE(0, other);
 	if (!other) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (set_sched(0, SCHED_OTHER, 0) || !become(NOBODY, false))
+		/* A change of the user ends what prctl() has set. */
+		if (set_sched(0, SCHED_OTHER, 0) || !become(NOBODY, false) ||
+		    prctl(PR_SET_PDEATHSIG, SIGKILL))
 			_exit(1);
 		for (;;)
 			pause();
 	}
 	ASSERT_TRUE(poll_until(nt_task_prio(other, other) == NORMAL &&
 			       nt_task_state(other, other) == 'S'));
-	EXPECT_EQ(-EPERM, set_task_as(NOBODY + 1, false, mutex, other));
+	EXPECT_EQ(-EPERM, set_task_as(NOBODY + 1, NONE, mutex, other));
 	EXPECT_EQ(FIFO(80), actor_prio(owner));
-	EXPECT_EQ(0, set_task_as(NOBODY, false, mutex, other));
+	EXPECT_EQ(0, set_task_as(NOBODY, NONE, mutex, other));
 	EXPECT_EQ(NORMAL, actor_prio(owner));
 	EXPECT_EQ(FIFO(80), nt_task_prio(other, other));
 	kill(other, SIGKILL);
@@ -357,11 +394,135 @@ TEST_F_TIMEOUT(rules, who_names_an_owner, NT_TEST_TIMEOUT)
 	leaves(waiter);
 }
 
+/* Tasks that are named wait themselves: what one loses and the other gets goes on from there. */
+TEST_F_TIMEOUT(rules, named_owners_wait, NT_TEST_TIMEOUT)
+{
+	struct actor last[2] = { { .id = 21 }, { .id = 22 } }, *waiter = &self->waiter[0];
+	int mutex = nt_create_mutex(self->dev, 7, 1), i, k;
+
+	ASSERT_LE(0, mutex);
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, actor_start(&last[i], self->dev, 0));
+		acquires(&last[i], self->mutex[i]);
+		waits_for(&self->owner[i], self->mutex[i]);
+	}
+	waits_for(waiter, mutex);
+	for (k = 0; k < 4; k++) {
+		ASSERT_EQ(0, nt_set_task(mutex, tid_of(&self->owner[k % 2]), 0));
+		for (i = 0; i < 2; i++) {
+			int prio = i == k % 2 ? FIFO(80) : NORMAL;
+
+			EXPECT_EQ(prio, actor_prio(&self->owner[i]));
+			EXPECT_EQ(prio, actor_prio(&last[i]));
+		}
+	}
+	ASSERT_EQ(0, nt_unlock_mutex(mutex, 7, NULL));
+	EXPECT_EQ(0, actor_end(waiter));
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(NORMAL, actor_prio(&self->owner[i]));
+		EXPECT_EQ(NORMAL, actor_prio(&last[i]));
+	}
+}
+
+/* The alert object is one that is waited for: its owner inherits as the others do. */
+static int do_wait_with_alert(struct actor *a)
+{
+	struct nt_wait wait = {
+		.dev = a->dev, .objs = a->objs, .count = 1, .owner = a->id, .all = a->all,
+		.alert = a->objs[1], .timeout = NO_TIMEOUT,
+	};
+
+	return nt_wait(&wait);
+}
+
+TEST_F_TIMEOUT(rules, owner_of_the_alert, NT_TEST_TIMEOUT)
+{
+	struct actor *owner = &self->owner[0], *waiter = &self->waiter[0];
+	int never = nt_create_event(self->dev, false, false), all;
+
+	ASSERT_LE(0, never);
+	acquires(owner, self->mutex[0]);
+	for (all = 0; all < 2; all++) {
+		ASSERT_EQ(0, set_sched(tid_of(waiter), SCHED_FIFO, 80));
+		waiter->objs[0] = never;
+		waiter->objs[1] = self->mutex[0];
+		waiter->all = all;
+		actor_begin(waiter, do_wait_with_alert);
+		ASSERT_TRUE(actor_asleep(waiter));
+		EXPECT_EQ(FIFO(80), actor_prio(owner));
+		ASSERT_EQ(0, set_sched(tid_of(waiter), SCHED_FIFO, 60));
+		EXPECT_EQ(FIFO(60), actor_prio(owner));
+		leaves(waiter);
+		EXPECT_EQ(NORMAL, actor_prio(owner));
+	}
+}
+
+/* Who has nothing to add to what is lent along a chain changes the priority of nobody. */
+#define ADJUSTED	"/sys/module/pi_chain/parameters/adjusted"
+#define NB_LINKS	16
+
+static long adjusted(void)
+{
+	char buf[32];
+
+	return nt_read_file(ADJUSTED, buf, sizeof(buf)) ? atol(buf) : -1;
+}
+
+TEST_F_TIMEOUT(rules, only_if_the_level_changes, NT_TEST_TIMEOUT)
+{
+	struct actor *node = calloc(NB_LINKS, sizeof(*node));
+	struct actor *high = &self->waiter[0], *other = &self->waiter[1];
+	int mutex[NB_LINKS];
+	unsigned int i;
+	long n;
+
+	ASSERT_TRUE(node != NULL);
+	for (i = 0; i < NB_LINKS; i++) {
+		mutex[i] = nt_create_mutex(self->dev, 0, 0);
+		ASSERT_LE(0, mutex[i]);
+		node[i].id = 101 + i;
+		node[i].timeout = NO_TIMEOUT;
+		ASSERT_EQ(0, actor_start(&node[i], self->dev, 0));
+		acquires(&node[i], mutex[i]);
+		if (i)
+			waits_for(&node[i], mutex[i - 1]);
+	}
+	waits_for(high, mutex[NB_LINKS - 1]);
+	for (i = 0; i < NB_LINKS; i++)
+		EXPECT_EQ(FIFO(80), actor_prio(&node[i]));
+
+	n = adjusted();
+	ASSERT_LE(0, n);
+	ASSERT_EQ(0, set_sched(tid_of(other), SCHED_FIFO, 50));
+	waits_for(other, mutex[NB_LINKS - 1]);
+	leaves(other);
+	ASSERT_EQ(0, set_sched(tid_of(other), SCHED_FIFO, 80));
+	waits_for(other, mutex[NB_LINKS - 1]);
+	leaves(other);
+	EXPECT_EQ(n, adjusted());
+
+	/* In the middle the links from there on have it already, too. */
+	waits_for(other, mutex[NB_LINKS / 2]);
+	leaves(other);
+	EXPECT_EQ(n, adjusted());
+
+	/* One that has more to add changes each of them once, and once again. */
+	ASSERT_EQ(0, set_sched(tid_of(other), SCHED_FIFO, 90));
+	waits_for(other, mutex[NB_LINKS - 1]);
+	EXPECT_EQ(n + NB_LINKS, adjusted());
+	leaves(other);
+	EXPECT_EQ(n + 2 * NB_LINKS, adjusted());
+	leaves(high);
+	for (i = 0; i < NB_LINKS; i++)
+		EXPECT_EQ(NORMAL, actor_prio(&node[i]));
+}
+
 /*
  * Two owners inherit two deadlines. The one that runs first begins the other one's work in the
  * middle of its own, so that both want the CPU: who has the earlier deadline gets it.
  */
 #define EARLY	(NT_NSEC_PER_SEC / 10)
+#define MIDDLE	(NT_NSEC_PER_SEC)
 #define LATE	(4 * NT_NSEC_PER_SEC)
 
 static atomic_uint nr_events;
@@ -397,6 +558,7 @@ FIXTURE(deadlines) {
 	int mutex[2];
 	struct actor owner[2];
 	struct actor waiter[2];	/* the first has the earlier deadline */
+	struct actor middle;	/* a deadline between these */
 };
 
 FIXTURE_VARIANT(deadlines) {
@@ -423,9 +585,20 @@ FIXTURE_SETUP(deadlines)
 		ASSERT_EQ(0, actor_start(&self->owner[i], self->dev, 0));
 		ASSERT_EQ(0, actor_start(&self->waiter[i], self->dev, 0));
 		acquires(&self->owner[i], self->mutex[i]);
+		/*
+		 * Whoever runs when it inherits a deadline keeps that, as with an rt_mutex, in a
+		 * later sleep, whatever comes then.
+		 */
+		ASSERT_TRUE(poll_until(has_state(&self->owner[i], 'S')));
 		ASSERT_EQ(0, unpin(tid_of(&self->waiter[i])));
 		ASSERT_EQ(0, set_period(tid_of(&self->waiter[i]), i ? LATE : EARLY));
 	}
+	self->middle.id = 13;
+	self->middle.timeout = NO_TIMEOUT;
+	ASSERT_EQ(0, actor_start(&self->middle, self->dev, 0));
+	ASSERT_EQ(0, unpin(tid_of(&self->middle)));
+	ASSERT_EQ(0, set_period(tid_of(&self->middle), MIDDLE));
+	atomic_store(&nr_events, 0);
 }
 
 FIXTURE_TEARDOWN(deadlines)
@@ -446,8 +619,8 @@ TEST_F_TIMEOUT(deadlines, earliest_first, NT_TEST_TIMEOUT)
 
 	starts = &self->owner[!first];
 	actor_begin(&self->owner[first], do_work);
-	EXPECT_EQ(0, actor_end(&self->owner[0]));
-	EXPECT_EQ(0, actor_end(&self->owner[1]));
+	EXPECT_EQ(0, actor_end(&self->owner[first]));
+	EXPECT_EQ(0, actor_end(&self->owner[!first]));
 	ASSERT_EQ(4, atomic_load(&nr_events));
 	if (first == early) {
 		EXPECT_EQ(e, event[0]);
@@ -464,6 +637,41 @@ TEST_F_TIMEOUT(deadlines, earliest_first, NT_TEST_TIMEOUT)
 		leaves(&self->waiter[i]);
 		EXPECT_EQ(NORMAL, actor_prio(&self->owner[i ? !early : early]));
 	}
+}
+
+/* Two deadlines at one owner: the earlier one counts, as long as that waiter is there. */
+TEST_F_TIMEOUT(deadlines, several_at_one_owner, NT_TEST_TIMEOUT)
+{
+	struct actor *two = &self->owner[variant->early], *one = &self->owner[!variant->early];
+	unsigned int t = 10 * two->id, o = 10 * one->id;
+	bool stays = variant->first;
+
+	waits_for(&self->waiter[1], self->mutex[variant->early]);
+	waits_for(&self->waiter[0], self->mutex[variant->early]);
+	waits_for(&self->middle, self->mutex[!variant->early]);
+	if (!stays)
+		leaves(&self->waiter[0]);
+
+	/* Who is to be interrupted begins. */
+	starts = stays ? two : one;
+	actor_begin(stays ? one : two, do_work);
+	EXPECT_EQ(0, actor_end(stays ? one : two));
+	EXPECT_EQ(0, actor_end(stays ? two : one));
+	ASSERT_EQ(4, atomic_load(&nr_events));
+	EXPECT_EQ(stays ? o : t, event[0]);
+	EXPECT_EQ(stays ? t : o, event[1]);
+	EXPECT_EQ(stays ? t + 1 : o + 1, event[2]);
+	EXPECT_EQ(stays ? o + 1 : t + 1, event[3]);
+
+	/* It is handed over to the earliest, too. */
+	ASSERT_EQ(0, nt_unlock_mutex(self->mutex[variant->early], two->id, NULL));
+	check_mutex(self->mutex[variant->early], self->waiter[!stays].id, 1);
+	EXPECT_EQ(0, actor_end(&self->waiter[!stays]));
+	EXPECT_EQ(NORMAL, actor_prio(two));
+	if (stays)
+		leaves(&self->waiter[1]);
+	leaves(&self->middle);
+	EXPECT_EQ(NORMAL, actor_prio(one));
 }
 
 /*
@@ -707,27 +915,27 @@ FIXTURE_VARIANT(middle) {
 	enum way way;
 };
 
-#define MIDDLE(_ring, _policy, _deadline, _who, _way)				\
+#define AWAY(_ring, _policy, _deadline, _who, _way)				\
 	FIXTURE_VARIANT_ADD(middle, _ring##_##_policy##_##_who##_##_way) {	\
 		.is_ring = #_ring[0] == 'r', .deadline = _deadline,		\
 		.who = _who, .way = _way,					\
 	}
-#define MIDDLES(_ring, _policy, _deadline, _way)		\
-	MIDDLE(_ring, _policy, _deadline, 0, _way);		\
-	MIDDLE(_ring, _policy, _deadline, 2, _way);		\
-	MIDDLE(_ring, _policy, _deadline, 4, _way)
-MIDDLES(chain, fifo, false, LEAVES);
-MIDDLES(chain, fifo, false, EXITS);
-MIDDLES(chain, fifo, false, EXECUTES);
-MIDDLES(chain, fifo, false, KILLED);
-MIDDLES(ring, fifo, false, LEAVES);
-MIDDLES(ring, fifo, false, EXITS);
-MIDDLES(ring, fifo, false, EXECUTES);
-MIDDLES(ring, fifo, false, KILLED);
-MIDDLES(ring, deadline, true, LEAVES);
-MIDDLES(ring, deadline, true, EXITS);
-MIDDLES(ring, deadline, true, EXECUTES);
-MIDDLES(ring, deadline, true, KILLED);
+#define AWAYS(_ring, _policy, _deadline, _way)		\
+	AWAY(_ring, _policy, _deadline, 0, _way);		\
+	AWAY(_ring, _policy, _deadline, 2, _way);		\
+	AWAY(_ring, _policy, _deadline, 4, _way)
+AWAYS(chain, fifo, false, LEAVES);
+AWAYS(chain, fifo, false, EXITS);
+AWAYS(chain, fifo, false, EXECUTES);
+AWAYS(chain, fifo, false, KILLED);
+AWAYS(ring, fifo, false, LEAVES);
+AWAYS(ring, fifo, false, EXITS);
+AWAYS(ring, fifo, false, EXECUTES);
+AWAYS(ring, fifo, false, KILLED);
+AWAYS(ring, deadline, true, LEAVES);
+AWAYS(ring, deadline, true, EXITS);
+AWAYS(ring, deadline, true, EXECUTES);
+AWAYS(ring, deadline, true, KILLED);
 
 static void *member_control(void *arg)
 {
