@@ -170,6 +170,47 @@ TEST_F_TIMEOUT(trace, boost, NT_TEST_TIMEOUT)
 	NO_MORE();
 }
 
+/*
+ * Who waits for all comes before who waits for any. If both have the same to lend, who has lent it
+ * already remains the one who does.
+ */
+TEST_F_TIMEOUT(trace, equal_waiter, NT_TEST_TIMEOUT)
+{
+	pid_t owner = atomic_load(&self->owner.tid), waiter = atomic_load(&self->waiter.tid);
+	struct actor other = { .id = 33, .timeout = NO_TIMEOUT, .all = true };
+	char want[256], *pos = self->text;
+	unsigned int obj, obj2;
+	pid_t second;
+
+	ASSERT_EQ(0, actor_start(&other, self->dev, 80));
+	second = atomic_load(&other.tid);
+	acquires(&self->owner, self->mutex[0]);
+	waits_for(&self->waiter, self->mutex[0]);
+	other.objs[0] = self->mutex[0];
+	other.objs[1] = self->mutex[1];
+	other.nb_objs = 2;
+	actor_begin(&other, do_wait);
+	ASSERT_TRUE(actor_asleep(&other));
+	pthread_kill(other.thread, SIGUSR1);
+	ASSERT_EQ(-EINTR, actor_end(&other));
+	pthread_kill(self->waiter.thread, SIGUSR1);
+	ASSERT_EQ(-EINTR, actor_end(&self->waiter));
+	ASSERT_TRUE(nt_write_file(EVENTS "/enable", "0"));
+
+	ASSERT_TRUE(read_trace(self->text));
+	obj = first_number(self->text, "ntsync_boost: obj=");
+	EXPECT_NE(0U, obj);
+	obj2 = obj + 1;
+	NEXT(waiter, "ntsync_boost: obj=%u cause=wait donor=%d owner=%d lent=19 prio=19",
+	     obj, waiter, owner);
+	NEXT(waiter, "ntsync_wait_begin: owner=22 any prio=19 objs={0x%x}", obj);
+	NEXT(second, "ntsync_wait_begin: owner=33 all prio=19 objs={0x%x,0x%x}", obj, obj2);
+	NEXT(second, "ntsync_wait_end: owner=33 ret=-512 index=-1");
+	NEXT(waiter, "ntsync_boost_end: obj=%u cause=leave owner=%d prio=120", obj, owner);
+	NEXT(waiter, "ntsync_wait_end: owner=22 ret=-512 index=-1");
+	NO_MORE();
+}
+
 /* The owner exits: that ends what is lent, and the owner's id stays. */
 TEST_F_TIMEOUT(trace, owner_exits, NT_TEST_TIMEOUT)
 {
