@@ -532,6 +532,77 @@ TEST_F_TIMEOUT(rules, only_if_the_level_changes, NT_TEST_TIMEOUT)
 }
 
 /*
+ * One waiter is kept from its CPU in the middle of a long chain, and another one that has no more to
+ * lend comes: when that sleeps, the whole chain has it. The controlling thread is what keeps the
+ * first one from its CPU, and so it must not sleep meanwhile; the other one has another CPU. With
+ * one CPU for all there is nobody to come in between, and the same is done one after the other.
+ */
+#define NB_WALKED	64
+
+TEST_F_TIMEOUT(rules, joins_a_walk, NT_TEST_TIMEOUT)
+{
+	unsigned int rounds = nt_scaled(200), i, k, partial = 0;
+	struct actor *node = calloc(NB_WALKED, sizeof(*node));
+	struct actor *first = &self->waiter[0], *second = &self->waiter[1];
+	__u64 delay = 50000, step = 10000, bound;
+	bool smp = nt_cpu_count() > 1;
+	int mutex[NB_WALKED];
+	cpu_set_t set;
+
+	ASSERT_TRUE(node != NULL);
+	prctl(PR_SET_TIMERSLACK, 1);
+	for (i = 0; i < NB_WALKED; i++) {
+		mutex[i] = nt_create_mutex(self->dev, 0, 0);
+		ASSERT_LE(0, mutex[i]);
+		node[i].id = 101 + i;
+		node[i].timeout = NO_TIMEOUT;
+		ASSERT_EQ(0, actor_start(&node[i], self->dev, 0));
+		acquires(&node[i], mutex[i]);
+		if (i)
+			waits_for(&node[i], mutex[i - 1]);
+	}
+	CPU_ZERO(&set);
+	CPU_SET(nt_cpu(1), &set);
+	ASSERT_EQ(0, sched_setaffinity(tid_of(second), sizeof(set), &set));
+	first->nb_objs = second->nb_objs = 1;
+	first->objs[0] = second->objs[0] = mutex[NB_WALKED - 1];
+
+	for (k = 0; k < rounds; k++) {
+		actor_begin(first, do_wait);
+		nt_sleep_until(CLOCK_MONOTONIC, nt_now(CLOCK_MONOTONIC) + delay);
+		if (actor_prio(&node[NB_WALKED - 1]) == NORMAL) {
+			delay += step;
+		} else if (actor_prio(&node[0]) != NORMAL) {
+			delay -= delay > step ? step : 0;
+		} else {
+			partial++;
+		}
+		if (k % 16 == 15 && step > 500)
+			step /= 2;
+
+		actor_begin(second, do_wait);
+		bound = nt_bound();
+		while (smp && nt_now(CLOCK_MONOTONIC) < bound &&
+		       (atomic_load(&second->entered) != atomic_load(&second->cmd) ||
+			!has_state(second, 'S')))
+			;
+		if (!smp)
+			ASSERT_TRUE(actor_asleep(second));
+		for (i = 0; i < NB_WALKED; i++) {
+			ASSERT_EQ(FIFO(80), actor_prio(&node[i])) {
+				TH_LOG("link %u of %u, round %u", NB_WALKED - i, NB_WALKED, k);
+			}
+		}
+		ASSERT_TRUE(actor_asleep(first));
+		leaves(first);
+		leaves(second);
+		for (i = 0; i < NB_WALKED; i++)
+			ASSERT_EQ(NORMAL, actor_prio(&node[i]));
+	}
+	TH_LOG("%u of %u walks were interrupted", partial, rounds);
+}
+
+/*
  * Two owners inherit two deadlines. The one that runs first begins the other one's work in the
  * middle of its own, so that both want the CPU: who has the earlier deadline gets it.
  */
@@ -635,7 +706,7 @@ TEST_F_TIMEOUT(deadlines, earliest_first, NT_TEST_TIMEOUT)
 	actor_begin(&self->owner[first], do_work);
 	EXPECT_EQ(0, actor_end(&self->owner[first]));
 	EXPECT_EQ(0, actor_end(&self->owner[!first]));
-	ASSERT_EQ(4, atomic_load(&nr_events));
+	ASSERT_EQ(4U, atomic_load(&nr_events));
 	if (first == early) {
 		EXPECT_EQ(e, event[0]);
 		EXPECT_EQ(e + 1, event[1]);
@@ -671,7 +742,7 @@ TEST_F_TIMEOUT(deadlines, several_at_one_owner, NT_TEST_TIMEOUT)
 	actor_begin(stays ? one : two, do_work);
 	EXPECT_EQ(0, actor_end(stays ? one : two));
 	EXPECT_EQ(0, actor_end(stays ? two : one));
-	ASSERT_EQ(4, atomic_load(&nr_events));
+	ASSERT_EQ(4U, atomic_load(&nr_events));
 	EXPECT_EQ(stays ? o : t, event[0]);
 	EXPECT_EQ(stays ? t : o, event[1]);
 	EXPECT_EQ(stays ? t + 1 : o + 1, event[2]);
@@ -1009,7 +1080,7 @@ FIXTURE_SETUP(middle)
 	begin_pi(self->dev);
 	self->member = mmap(NULL, LEN * sizeof(*self->member), PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, self->member);
+	ASSERT_TRUE(self->member != MAP_FAILED);
 	self->event = nt_create_event(self->dev, true, false);
 	ASSERT_LE(0, self->event);
 	for (i = 0; i < LEN; i++) {
@@ -1119,7 +1190,7 @@ TEST_F_TIMEOUT(middle, goes_away, NT_TEST_TIMEOUT)
 			TH_LOG("member %u", i);
 		}
 		EXPECT_EQ('S', nt_task_state(m[i].pid, m[i].pid));
-		EXPECT_FALSE(atomic_load(&m[i].done));
+		EXPECT_EQ(0U, atomic_load(&m[i].done));
 	}
 	if (is_there)
 		EXPECT_EQ(lent, nt_task_prio(gone->pid, gone->pid));
@@ -1154,7 +1225,7 @@ TEST_F_TIMEOUT(middle, goes_away, NT_TEST_TIMEOUT)
 		if (i == who)
 			continue;
 		EXPECT_EQ(NORMAL, nt_task_prio(m[i].pid, m[i].pid));
-		EXPECT_EQ(i == who + 1, atomic_load(&m[i].done));
+		EXPECT_EQ(i == who + 1, !!atomic_load(&m[i].done));
 	}
 }
 

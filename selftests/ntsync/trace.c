@@ -113,7 +113,7 @@ static unsigned int first_number(const char *text, const char *event)
 #define NO_MORE() do {							\
 	const char *__more = strstr(pos, ": ntsync_");			\
 									\
-	EXPECT_FALSE(__more) {						\
+	EXPECT_TRUE(__more == NULL) {					\
 		TH_LOG("there is also%.*s", (int)strcspn(__more + 1, "\n"), __more + 1); \
 	}								\
 } while (0)
