@@ -798,6 +798,44 @@ TEST_F_TIMEOUT(chain, limited, NT_TEST_TIMEOUT)
 		EXPECT_EQ(NORMAL, actor_prio(&self->node[i]));
 }
 
+/* Neither does one that leaves everybody with something: that of a less urgent waiter. */
+TEST_F_TIMEOUT(chain, lowered, NT_TEST_TIMEOUT)
+{
+	struct actor low = { .id = 1001, .timeout = NO_TIMEOUT };
+	unsigned int i, len = variant->len;
+
+	ASSERT_EQ(0, actor_start(&low, self->dev, 30));
+	for (i = 1; i < len; i++)
+		waits_for(&self->node[i], self->mutex[i - 1]);
+	waits_for(&low, self->mutex[len - 1]);
+	waits_for(&self->waiter, self->mutex[len - 1]);
+	for (i = 0; i < len; i++)
+		EXPECT_EQ(FIFO(80), actor_prio(&self->node[i]));
+
+	ASSERT_TRUE(nt_write_file(MAX_DEPTH, "1"));
+	pthread_kill(self->waiter.thread, SIGUSR1);
+	EXPECT_EQ(-EINTR, actor_end(&self->waiter));
+	for (i = 0; i < len; i++)
+		EXPECT_EQ(FIFO(30), actor_prio(&self->node[i]));
+
+	/* One that stays, but is lowered, is the same. */
+	ASSERT_TRUE(nt_write_file(MAX_DEPTH, self->depth));
+	waits_for(&self->waiter, self->mutex[len - 1]);
+	for (i = 0; i < len; i++)
+		EXPECT_EQ(FIFO(80), actor_prio(&self->node[i]));
+	ASSERT_TRUE(nt_write_file(MAX_DEPTH, "1"));
+	ASSERT_EQ(0, set_sched(atomic_load(&self->waiter.tid), SCHED_RR, 40));
+	ASSERT_TRUE(nt_write_file(MAX_DEPTH, self->depth));
+	for (i = 0; i < len; i++)
+		EXPECT_EQ(FIFO(40), actor_prio(&self->node[i]));
+	pthread_kill(self->waiter.thread, SIGUSR1);
+	EXPECT_EQ(-EINTR, actor_end(&self->waiter));
+	pthread_kill(low.thread, SIGUSR1);
+	EXPECT_EQ(-EINTR, actor_end(&low));
+	for (i = 0; i < len; i++)
+		EXPECT_EQ(NORMAL, actor_prio(&self->node[i]));
+}
+
 /* Needs the CPU until it is told otherwise. */
 static atomic_uint hog_stop;
 
