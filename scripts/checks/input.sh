@@ -158,9 +158,9 @@ check_downloads() {
 	fetches "the rest of another file" "(resumed)" --
 
 	# A server that cannot resume; as a proxy it is asked for whole addresses, which are paths there.
-	mkdir -p "$W/served/http:/source.invalid"
+	mkdir -p "$W/served/http:/cdn.kernel.org"
 	cp "$file" "$W/served/"
-	cp "$file" "$W/served/http:/source.invalid/"
+	cp "$file" "$W/served/http:/cdn.kernel.org/"
 	python3 -u -c '
 import functools, http.server, sys
 handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])
@@ -179,8 +179,8 @@ server.serve_forever()' "$W/served" >"$W/port" 2>"$W/log" &
 	fetches "by HTTP" "downloading" -- no_proxy='*'
 	head -c 300000 "$file" >"$dl/small.tar.xz.part"
 	fetches "from a server that does not resume" "(resumed)" -- no_proxy='*'
-	comes_from "http://source.invalid/small.tar.xz"
+	comes_from "http://cdn.kernel.org/small.tar.xz"
 	fetches "by a proxy" "downloading" -- "http_proxy=http://127.0.0.1:$port" no_proxy=
-	grep -q 'GET http://source.invalid/small.tar.xz' "$W/log" ||
+	grep -q 'GET http://cdn.kernel.org/small.tar.xz' "$W/log" ||
 		not_ok "downloads by a proxy" "the proxy was not asked" "$W/log"
 }
