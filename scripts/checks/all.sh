@@ -103,8 +103,11 @@ check_cross_i386() { cross i386 gcc; }
 
 declare_check cross-arm64 "what the series touches, for arm64" all
 check_cross_arm64() {
-	command -v aarch64-linux-gnu-gcc >/dev/null || { not_ok cross-arm64 "aarch64-linux-gnu-gcc is missing: install gcc-aarch64-linux-gnu (Debian, Ubuntu) or aarch64-linux-gnu-gcc (Arch)"; return; }
-	cross arm64 aarch64-linux-gnu-gcc CROSS_COMPILE=aarch64-linux-gnu-
+	local llvm
+	llvm=$(llvm_find)
+	[ -n "$llvm" ] || { not_ok cross-arm64 "no clang of version 15 or later with its lld and llvm tools: make deps"; return; }
+	# With clang, because Debian's gcc-aarch64-linux-gnu and gcc-multilib exclude each other.
+	cross arm64 "clang${llvm#1}" "LLVM=$llvm"
 }
 
 declare_check programs-clang "test programs: clang builds all of them, 64 and 32 bit, without a warning" all
