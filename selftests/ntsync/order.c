@@ -740,4 +740,122 @@ TEST_F_TIMEOUT(pass_over, other_owner, NT_TEST_TIMEOUT)
 	EXPECT_EQ(-EOWNERDEAD, nt_finish(&other));
 }
 
+/*
+ * Real-time waiters are taken off an object together. One of them may have been ended by
+ * another object and not run yet: it is passed over, leaves the queue by itself, and the
+ * others have their turns; and so have those who wait later.
+ */
+
+#define NB_TOGETHER	5
+
+FIXTURE(together) {
+	int dev;
+	struct nt_turns *turns;
+	struct nt_waiter waiter[2][NB_TOGETHER];
+};
+
+FIXTURE_VARIANT(together) {
+	enum kind kind;
+	int ended;	/* this one, in order of priority */
+	int nb_granted;	/* so many of the others get it at once */
+};
+
+FIXTURE_VARIANT_ADD(together, manual_first) { MANUAL, 0, 4 };
+FIXTURE_VARIANT_ADD(together, manual_middle) { MANUAL, 2, 4 };
+FIXTURE_VARIANT_ADD(together, manual_last) { MANUAL, 4, 4 };
+FIXTURE_VARIANT_ADD(together, manual_none) { MANUAL, -1, 5 };
+FIXTURE_VARIANT_ADD(together, sem_first) { SEM, 0, 4 };
+FIXTURE_VARIANT_ADD(together, sem_middle) { SEM, 2, 4 };
+FIXTURE_VARIANT_ADD(together, sem_last) { SEM, 4, 4 };
+FIXTURE_VARIANT_ADD(together, sem_none) { SEM, -1, 5 };
+FIXTURE_VARIANT_ADD(together, sem_some_first) { SEM, 0, 2 };
+FIXTURE_VARIANT_ADD(together, sem_some_middle) { SEM, 2, 2 };
+FIXTURE_VARIANT_ADD(together, sem_some_last) { SEM, 4, 2 };
+FIXTURE_VARIANT_ADD(together, sem_some_none) { SEM, -1, 2 };
+
+FIXTURE_SETUP(together)
+{
+	open_device(self->dev);
+	self->turns = calloc(1, sizeof(*self->turns));
+	ASSERT_TRUE(self->turns != NULL);
+	SKIP_WITHOUT(NT_FIFO(99));
+}
+
+FIXTURE_TEARDOWN(together)
+{
+	free(self->turns);
+}
+
+TEST_F_TIMEOUT(together, one_ended_elsewhere, NT_TEST_TIMEOUT)
+{
+	bool sem = variant->kind == SEM;
+	int objs[2] = {
+		sem ? nt_create_sem(self->dev, 0, NB_TOGETHER) :
+		      nt_create_event(self->dev, true, false),
+		nt_create_event(self->dev, false, false),
+	};
+	struct nt_sched waker = NT_FIFO(99), below = NT_FIFO(1);
+	int cpu = nt_cpu(0), round, i, left, turn = 0;
+
+	ASSERT_LE(0, cpu);
+	ASSERT_EQ(0, nt_pin_self(cpu));
+	ASSERT_EQ(0, nt_sched_self(&waker));
+
+	for (round = 0; round < 2; round++) {
+		/* in the second round all get it */
+		int ended = round ? -1 : variant->ended;
+		int granted = round ? NB_TOGETHER : variant->nb_granted;
+
+		for (i = 0; i < NB_TOGETHER; i++) {
+			/* equal ones, so that both sides of the one that leaves have some */
+			struct nt_waiter waiter = {
+				.wait = { .dev = self->dev, .objs = objs, .count = 1 + (i == ended) },
+				.sched = NT_FIFO(50 - 10 * (i / 2)), .id = i, .turns = self->turns,
+			};
+
+			self->waiter[round][i] = waiter;
+			start_asleep(&self->waiter[round][i]);
+		}
+		/* a thread below them has run: none of them is still on its way to sleep */
+		ASSERT_EQ(0, nt_sched_probe(below));
+
+		if (ended >= 0) {
+			ASSERT_EQ(0, nt_event(objs[1], NTSYNC_IOC_EVENT_SET, NULL));
+		}
+		if (sem) {
+			ASSERT_EQ(0, nt_release_sem(objs[0], granted, NULL));
+		} else {
+			ASSERT_EQ(0, nt_event(objs[0], NTSYNC_IOC_EVENT_SET, NULL));
+		}
+		ASSERT_EQ((unsigned int)turn, atomic_load(&self->turns->n));
+
+		left = granted;
+		for (i = 0; i < NB_TOGETHER; i++) {
+			if (i == ended || left-- > 0)
+				EXPECT_EQ(i, nt_turn(self->turns, turn++));
+		}
+		if (sem) {
+			check_sem(objs[0], 0, NB_TOGETHER);
+		} else {
+			check_event(objs[0], 1, 1);
+			ASSERT_EQ(0, nt_event(objs[0], NTSYNC_IOC_EVENT_RESET, NULL));
+		}
+		/* the rest, one by one */
+		left = granted;
+		for (i = 0; i < NB_TOGETHER; i++) {
+			if (i == ended || left-- > 0)
+				continue;
+			ASSERT_EQ(0, nt_release_sem(objs[0], 1, NULL));
+			EXPECT_EQ(i, nt_turn(self->turns, turn++));
+		}
+
+		for (i = 0; i < NB_TOGETHER; i++) {
+			EXPECT_EQ(0, nt_finish(&self->waiter[round][i]));
+			EXPECT_EQ((__u32)(i == ended), self->waiter[round][i].wait.index);
+		}
+		check_event(objs[1], 0, 0);
+		EXPECT_EQ((unsigned int)turn, atomic_load(&self->turns->n));
+	}
+}
+
 TEST_HARNESS_MAIN
