@@ -33,7 +33,8 @@ static bool first_round;
 static const struct waiter_kind {
 	bool futexes;
 	int prio;
-} normal, fifo = { .prio = 10 }, futexes = { .futexes = true };
+} normal, fifo = { .prio = 10 }, futexes = { .futexes = true },
+  fifo_futexes = { .futexes = true, .prio = 10 };
 
 static void *waiter(void *arg)
 {
@@ -338,6 +339,7 @@ static const struct op ops[] = {
 	SETS("set-waiters", normal, run_set),
 	SETS("set-fifo-waiters", fifo, run_set),
 	SETS("futex-wake-waiters", futexes, run_wake),
+	SETS("futex-wake-fifo-waiters", fifo_futexes, run_wake),
 	QUEUE(10), QUEUE(100), QUEUE(1000),
 	CHAIN("no-boost", 0),
 	CHAIN("boost-chain", 1), CHAIN("boost-chain", 2), CHAIN("boost-chain", 4),

@@ -283,11 +283,12 @@ TEST_F_TIMEOUT(pi, deadline_donor, NT_TEST_TIMEOUT)
 /*
  * A deadline is inherited by way of another owner, and the thread whose own it is gets what it
  * waits for from a third one, by the id of its owner. It exits before that one, which is normal,
- * has the CPU again. Until then the owner that is left needs the CPU, and at the end it says what
- * priority it has: nothing is left of a deadline whose thread is gone. (That is a matter of one
- * CPU.)
+ * has the CPU again. The owner that is left needs the CPU until that thread is gone, however long its
+ * bandwidth makes that last, and then says what priority it has: nothing is left of a deadline whose
+ * thread is gone. (That is a matter of one CPU.)
  */
 static atomic_uint origin_leaves;
+static pid_t origin_tid;
 
 static int do_get_and_exit(struct actor *a)
 {
@@ -300,13 +301,16 @@ static int do_get_and_exit(struct actor *a)
 
 static int do_outlast(struct actor *a)
 {
-	__u64 end;
+	__u64 end = nt_now(CLOCK_MONOTONIC) + 20 * NT_NSEC_PER_SEC;
+	char task[64];
 
+	snprintf(task, sizeof(task), "/proc/self/task/%d", origin_tid);
 	if (!nt_await(&origin_leaves, 1))
 		return -ETIME;
-	end = nt_now(CLOCK_MONOTONIC) + 300000000;
-	while (nt_now(CLOCK_MONOTONIC) < end)
-		;
+	while (!access(task, F_OK)) {
+		if (nt_now(CLOCK_MONOTONIC) > end)
+			return -ETIME;
+	}
 	return actor_prio(a);
 }
 
@@ -329,6 +333,7 @@ TEST_F_TIMEOUT(pi, origin_exits, NT_TEST_TIMEOUT)
 	origin->objs[0] = self->mutex;
 	origin->nb_objs = 1;
 	atomic_store(&origin_leaves, 0);
+	origin_tid = tid_of(origin);
 	actor_begin(origin, do_get_and_exit);
 	ASSERT_TRUE(actor_asleep(origin));
 	EXPECT_EQ(DEADLINE, actor_prio(first));
