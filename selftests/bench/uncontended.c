@@ -78,6 +78,39 @@ static void run_event(void)
 	acquire(event, 0);
 }
 
+/*
+ * The one who consumes the signal has the priority until it waits again. So it is raised and
+ * goes back once each time, while it runs.
+ */
+static void run_event_pi(void)
+{
+	const struct ntsync_event_set_pi_args args = { .policy = SCHED_FIFO, .prio = 50 };
+
+	must(ioctl(event, NTSYNC_IOC_EVENT_SET_PI, &args), "EVENT_SET_PI");
+	acquire(event, 0);
+}
+
+static int open_event_pi(void)
+{
+	const struct ntsync_event_set_pi_args args = { .policy = SCHED_FIFO, .prio = 50 };
+	int ret;
+
+	open_objects();
+	ret = ioctl(event, NTSYNC_IOC_EVENT_SET_PI, &args) ? -errno : 0;
+	if (ret)
+		close_objects();
+	else
+		acquire(event, 0);
+	return ret;
+}
+
+static void close_event_pi(void)
+{
+	/* This wait ends it. */
+	acquire(manual, 0);
+	close_objects();
+}
+
 static void run_manual_event(void)
 {
 	set(manual);
@@ -242,6 +275,8 @@ static const struct op ops[] = {
 	ONE("mutex-recursion", run_recursion),
 	ONE("sem-acquire-release", run_sem),
 	ONE("event-set-wait", run_event),
+	{ .name = "event-set-pi-wait", .nb_ops = 1000, .setup = open_event_pi, .run = run_event_pi,
+	  .teardown = close_event_pi },
 	ONE("event-manual-set-wait", run_manual_event),
 	ONE("event-set", run_set),
 	ANY("wait-any-first", open_first, run_any_first),
