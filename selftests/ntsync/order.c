@@ -809,10 +809,11 @@ TEST_F_TIMEOUT(together, one_ended_elsewhere, NT_TEST_TIMEOUT)
 		for (i = 0; i < NB_TOGETHER; i++) {
 			/* equal ones, so that both sides of the one that leaves have some */
 			struct nt_waiter waiter = {
-				.wait = { .dev = self->dev, .objs = objs, .count = 1 + (i == ended) },
+				.wait = { .dev = self->dev, .objs = objs },
 				.sched = NT_FIFO(50 - 10 * (i / 2)), .id = i, .turns = self->turns,
 			};
 
+			waiter.wait.count = i == ended ? 2 : 1;
 			self->waiter[round][i] = waiter;
 			start_asleep(&self->waiter[round][i]);
 		}

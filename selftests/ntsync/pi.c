@@ -283,9 +283,9 @@ TEST_F_TIMEOUT(pi, deadline_donor, NT_TEST_TIMEOUT)
 /*
  * A deadline is inherited by way of another owner, and the thread whose own it is gets what it
  * waits for from a third one, by the id of its owner. It exits before that one, which is normal,
- * has the CPU again. The owner that is left needs the CPU until that thread is gone, however long its
- * bandwidth makes that last, and then says what priority it has: nothing is left of a deadline whose
- * thread is gone. (That is a matter of one CPU.)
+ * has the CPU again. The owner that is left needs the CPU until that thread is gone, however long
+ * its bandwidth makes that last, and then says what priority it has: nothing is left of a deadline
+ * whose thread is gone. (That is a matter of one CPU.)
  */
 static atomic_uint origin_leaves;
 static pid_t origin_tid;
